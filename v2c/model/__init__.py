@@ -1,0 +1,74 @@
+"""The nouns: frozen values that every other room speaks in.
+
+One file per family; nothing here imports anything of ours outside `v2c.model`. All are plain data: they go through the
+engine as JSON (`v2c.engine` encodes and decodes them by their types) and never hold a socket, a process or a path that only
+one process can see.
+"""
+
+from v2c.model.change import Caps, Change, ChangeKind, Fitted, KernelCaps
+from v2c.model.evidence import (
+    Check,
+    Expectation,
+    Observation,
+    Probe,
+    Report,
+    StepRecord,
+    Verdict,
+)
+from v2c.model.facts import Facts, Filesystem, KernelFacts, Mount, Swap, User
+from v2c.model.findings import Finding, Level
+from v2c.model.machine import (
+    GIB,
+    KIB,
+    MIB,
+    Disk,
+    DiskFormat,
+    Firmware,
+    Machine,
+    Nic,
+)
+from v2c.model.needs import AddressNeed, LeaveTool, Needs, ProbeNeed
+from v2c.model.plan import DiskPlan, Placement, Plan, Repair, Step
+from v2c.model.refs import Marks, Ref
+
+__all__ = [
+    "GIB",
+    "KIB",
+    "MIB",
+    "AddressNeed",
+    "Caps",
+    "Change",
+    "ChangeKind",
+    "Check",
+    "Disk",
+    "DiskFormat",
+    "DiskPlan",
+    "Expectation",
+    "Facts",
+    "Filesystem",
+    "Finding",
+    "Firmware",
+    "Fitted",
+    "KernelCaps",
+    "KernelFacts",
+    "LeaveTool",
+    "Level",
+    "Machine",
+    "Marks",
+    "Mount",
+    "Needs",
+    "Nic",
+    "Observation",
+    "Placement",
+    "Plan",
+    "Probe",
+    "ProbeNeed",
+    "Ref",
+    "Repair",
+    "Report",
+    "Step",
+    "StepRecord",
+    "Swap",
+    "User",
+    "Verdict",
+]

@@ -1,0 +1,98 @@
+"""What the booted machine showed, and what that proves."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from v2c.model.change import Change
+from v2c.model.findings import Finding
+from v2c.model.refs import Ref
+
+
+class Expectation(StrEnum):
+    """Where a check's expected value comes from. NONE: nothing to compare with, the verdict is `observed`."""
+
+    INSPECTED = "inspected"
+    LIVE = "live"
+    DECLARED = "declared"
+    NONE = "none"
+
+
+class Verdict(StrEnum):
+    """The outcome of a check, or of a whole report."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    OBSERVED = "observed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a target can say about an instance. `console` is the serial text so far (bytes decoded as UTF-8 with
+    replacement; hostile), `screenshot` a PNG file's path or empty, `alive` whether it still runs."""
+
+    state: str
+    alive: bool
+    console: str = ""
+    screenshot: str = ""
+    addresses: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the probe inside the guest told, by section ("hostname", "mounts", ...): raw command output, hostile text."""
+
+    nonce: str
+    sections: tuple[tuple[str, str], ...]
+
+    def __getitem__(self, key: str) -> str:
+        return dict(self.sections).get(key, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison: `subject` ("hostname", "mount /srv"), what was expected and on what grounds, what was seen."""
+
+    id: str
+    subject: str
+    expectation: Expectation
+    expected: str
+    seen: str
+    verdict: Verdict
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step as it went: seconds of work (the last attempt), bytes it moved, attempts, and its phases in seconds."""
+
+    name: str
+    seconds: float
+    bytes: int = 0
+    attempts: int = 1
+    phases: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is told about one migration. Rendered as HTML, JSON and JUnit by `v2c.report`."""
+
+    job: str
+    machine: str
+    source: str
+    target: str
+    verdict: Verdict
+    checks: tuple[Check, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    changes: tuple[Change, ...] = ()
+    reasons: tuple[tuple[str, str], ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+    instance: Ref | None = None
+    console: str = ""
+    screenshot: str = ""
+    unproven: tuple[str, ...] = ()
+    host: str = ""
+    user: str = ""
+    started: str = ""
+    ended: str = ""

@@ -1,0 +1,78 @@
+"""What will be done with one machine: where it goes, as what, through which steps."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from v2c.model.findings import Finding, Level
+from v2c.model.machine import Machine
+from v2c.model.needs import AddressNeed, Needs
+
+
+class Step(StrEnum):
+    """The steps of the journey, in order."""
+
+    DESCRIBE = "describe"
+    PLAN = "plan"
+    RESERVE = "reserve"
+    CAPTURE = "capture"
+    FIX = "fix"
+    REHEARSE = "rehearse"
+    UPLOAD = "upload"
+    REGISTER = "register"
+    LAUNCH = "launch"
+    VALIDATE = "validate"
+    FINALIZE = "finalize"
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What the user chose about the repair; part of a job's identity. `keys` are LUKS selectors ("SELECTOR:file:PATH" or
+    "SELECTOR:env:NAME"): references, never the secret itself."""
+
+    root: str = ""
+    keys: tuple[str, ...] = ()
+    addresses: tuple[AddressNeed, ...] = ()
+    keep_network: bool = False
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlan:
+    """One disk's way: the size the target gives it (bytes, at least the source's) and its name there."""
+
+    disk: str
+    name: str
+    source_size: int
+    target_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an instance is launched. `isolated`: reaches nothing but the metadata service (the default of every boot
+    test); False only when the user asked for the network."""
+
+    isolated: bool = True
+    timeout_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Machine + target + platform facts, decided. Pure: made from descriptors, reads no disk."""
+
+    job: str
+    machine: Machine
+    target: str
+    platform: str
+    disks: tuple[DiskPlan, ...]
+    needs: Needs
+    repair: Repair = Repair()
+    instance_type: str = ""
+    steps: tuple[Step, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    data_bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def blockers(self) -> tuple[Finding, ...]:
+        """The findings that stop the migration."""
+        return tuple(f for f in self.findings if f.level is Level.BLOCKER)

@@ -1,0 +1,220 @@
+"""Programs of this machine: started through `sh` in a session of their own, watched, and never outliving us.
+
+Every child is run as `setpriv --pdeathsig KILL -- ...`: the kernel kills it when the thread that started it ends, so a
+`kill -9` of v2c leaves no qemu-nbd holding a lock (qemu-img ignores SIGPIPE and would go on writing). Start a child from the
+thread that waits for it. Ctrl-C calls `kill_all`.
+"""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import sh
+
+from v2c.errors import ToolError
+
+_GUARD = ("--pdeathsig", "KILL", "--")
+_TAIL = 40  # last lines of a program's words that an error may quote
+
+_running: "set[Process | Conversation]" = set()
+_lock = threading.Lock()
+
+PACKAGES = {  # Debian package that holds a program, for the remedy of "not found"
+    "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "qemu-io": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
+    "nbdcopy": "libnbd-bin",
+}
+
+
+def line(argv: Sequence[str]) -> str:
+    """The command as one can paste it."""
+    return shlex.join(argv)
+
+
+def _command(argv: Sequence[str]) -> Any:
+    try:
+        sh.Command(argv[0])
+        return sh.Command("setpriv").bake(*_GUARD, *argv)
+    except sh.CommandNotFound as missing:
+        name = str(missing)
+        package = PACKAGES.get(name, name)
+        raise ToolError(f"{name} is not installed", command=line(argv), remedy=f"apt install {package}") from missing
+
+
+def run(argv: Sequence[str], *, timeout: float | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Runs a program to its end and returns its stdout (small: keep bulk data out of here).
+
+    Raises ToolError with the last lines of stderr when it fails, is killed, or takes over `timeout` seconds.
+    """
+    process = Process(argv, env=env)
+    code = process.wait(timeout)
+    if code is None:
+        process.kill()
+        raise ToolError(f"{argv[0]} took over {timeout:.0f} s", command=line(argv), transient=True)
+    if code != 0:
+        raise ToolError(f"{argv[0]} failed ({code}): {process.words() or 'it said nothing'}", command=line(argv))
+    return process.output
+
+
+class Process:
+    """A running program. Its stdout is kept (or written to `out`), of its stderr the last lines."""
+
+    def __init__(self, argv: Sequence[str], *, out: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+        self.argv = tuple(argv)
+        self._stdout: list[str] = []
+        self._stderr: deque[str] = deque(maxlen=_TAIL)
+        self._handle = _command(argv)(
+            _bg=True,
+            _bg_exc=False,
+            _new_session=True,
+            _tty_out=False,
+            _no_out=True,
+            _no_err=True,
+            _out=str(out) if out else self._stdout.append,
+            _err=self._stderr.append,
+            _env={**os.environ, **(env or {})},
+        )
+        with _lock:
+            _running.add(self)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also its session's and group's."""
+        return int(self._handle.pid)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return bool(self._handle.is_alive())
+
+    @property
+    def output(self) -> str:
+        """Its stdout so far."""
+        return "".join(self._stdout)
+
+    def words(self) -> str:
+        """The last lines of its stderr, on one line."""
+        return " ".join(" ".join(self._stderr).split())
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Its exit code (negative: the signal that ended it), or None when it still runs after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.001
+        while self.alive:
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+        with contextlib.suppress(sh.ErrorReturnCode):
+            self._handle.wait()
+        with _lock:
+            _running.discard(self)
+        return int(self._handle.exit_code)
+
+    def kill(self, grace: float = 0.0) -> None:
+        """Ends its whole group: with SIGTERM and up to `grace` seconds, then with SIGKILL. Harmless when it is over."""
+        if grace and self.alive:
+            self._signal(signal.SIGTERM)
+            self.wait(grace)
+        if self.alive:
+            self._signal(signal.SIGKILL)
+            self.wait(5)
+        with _lock:
+            _running.discard(self)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+class Conversation:
+    """A program that is spoken to over its stdin and stdout, a line at a time (the appliance's helper).
+
+    `stderr` is drained by a thread; its last lines are in `words()`.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
+        self.argv = tuple(argv)
+        self._stderr: deque[str] = deque(maxlen=_TAIL)
+        try:
+            self._popen = subprocess.Popen(
+                ["setpriv", *_GUARD, *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, **(env or {})},
+                text=True,
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
+        except FileNotFoundError as missing:
+            raise ToolError("setpriv is not installed", remedy="apt install util-linux") from missing
+        assert self._popen.stdin and self._popen.stdout and self._popen.stderr
+        self.stdin: IO[str] = self._popen.stdin
+        self.stdout: IO[str] = self._popen.stdout
+        self._drain = threading.Thread(target=self._read_stderr, daemon=True)
+        self._drain.start()
+        with _lock:
+            _running.add(self)
+
+    def _read_stderr(self) -> None:
+        assert self._popen.stderr
+        for text in self._popen.stderr:
+            self._stderr.append(text)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also its session's and group's."""
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._popen.poll() is None
+
+    def words(self) -> str:
+        """The last lines of its stderr, on one line."""
+        return " ".join(" ".join(self._stderr).split())
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Its exit code, or None when it still runs after `timeout` seconds."""
+        try:
+            code = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        with _lock:
+            _running.discard(self)
+        return code
+
+    def kill(self, grace: float = 0.0) -> None:
+        """Ends its whole group: closes its stdin and waits `grace` seconds, then SIGKILL. Harmless when it is over."""
+        with contextlib.suppress(OSError):
+            self.stdin.close()
+        if grace:
+            self.wait(grace)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait(5)
+        with _lock:
+            _running.discard(self)
+
+
+def kill_all() -> None:
+    """Kills every program we started, at once. For Ctrl-C and for the end of a test."""
+    with _lock:
+        running = list(_running)
+    for process in running:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)

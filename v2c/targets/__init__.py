@@ -1,0 +1,84 @@
+"""Where machines go. One protocol, one contract suite; each target is one file (or package), verbs in the same order.
+
+Every effect runs inside `with journal.intent(...)`, is tagged with the job, and is found again by `find`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from v2c.events import Meter
+from v2c.journal import Journal
+from v2c.model import MIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
+from v2c.transfer import DiskWriter
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFeatures:
+    """What a target can do: ask, don't guess.
+
+    `chunk`: bytes per block that its writer takes. `parallel`: writers' `put` may be called from that many threads.
+    `sequential`: blocks must come in ascending order (a stream). `rewritable`: a block may be put again with other data.
+    `delta`: a disk can be built on an earlier one. `launches`: it can boot what it registered. `size_unit`: sizes are
+    rounded up to a multiple of it (bytes). `rehearse`: boot-test in QEMU before the upload (its launch is not one itself).
+    """
+
+    chunk: int = 4 * MIB
+    parallel: int = 4
+    sequential: bool = False
+    rewritable: bool = True
+    delta: bool = False
+    launches: bool = True
+    size_unit: int = 512
+    rehearse: bool = True
+
+
+class Target(Protocol):
+    """A place that machines can be moved to."""
+
+    features: TargetFeatures
+    platform: str  # the name of its folder in drivers/
+
+    def check(self, plan: Plan) -> Iterator[Finding]:
+        """Rights, quota, names, space; writes nothing."""
+        ...
+
+    def reserve(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        """Prepares what the upload needs; twice is harmless."""
+        ...
+
+    def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
+        """Opens (or re-opens after a crash) the disk being built. Leaving the context without `commit` keeps its blocks."""
+        ...
+
+    def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
+        """Makes what can be launched from the disks; adopts it when it is there already."""
+        ...
+
+    def launch(self, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Ref:
+        """Boots it; adopts a running instance of the same job. Only where `features.launches`."""
+        ...
+
+    def observe(self, instance: Ref) -> Observation:
+        """State, addresses, console text, screenshot. Never blocks for long; poll it."""
+        ...
+
+    def stop(self, instance: Ref, journal: Journal) -> None:
+        """Ends a boot test; harmless when it is over."""
+        ...
+
+    def find(self, job: str) -> Iterator[Ref]:
+        """By tag, everything the job made: for adoption and for clean-up."""
+        ...
+
+    def destroy(self, ref: Ref) -> None:
+        """Removes it; absent is success. Refuses (TargetError) what carries no tag of ours."""
+        ...
+
+
+def open_target(locator: str) -> Target:
+    """The target that a locator names: "SCHEME:REST" ("local:aws", "file:out.qcow2"). UsageError when nobody knows it."""
+    from v2c.targets import registry
+
+    return registry.open_target(locator)
