@@ -36,7 +36,7 @@ class Disk:
     """One disk of a machine.
 
     `id` is stable between passes (never a position that may move); `size` is the virtual size in bytes; `path` is where the
-    source finds it (a file, or a name that only the source understands).
+    source finds it (a file, or a name that only the source understands); `allocated`: bytes that its store holds, 0 unknown.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Disk:
     format: DiskFormat = DiskFormat.RAW
     path: str = ""
     sector_size: int = 512
+    allocated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
