@@ -4,7 +4,7 @@ Reads nothing and changes nothing: everything it needs comes as values, so the s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v2c.model import (
     GIB,
@@ -83,6 +83,11 @@ def make(
         data_bytes=data,
         seconds=FIX_SECONDS + data / speed + boots * BOOT_SECONDS,
     )
+
+
+def with_findings(plan: Plan, more: Iterable[Finding]) -> Plan:
+    """The plan with what others (the target) found, too."""
+    return replace(plan, findings=(*plan.findings, *more))
 
 
 def needs(
@@ -179,7 +184,7 @@ def _findings(machine: Machine, platform: Platform, firmware: Firmware) -> Itera
             "disk.boot-size",
             Level.WARNING,
             first.id,
-            f"the first disk has {first.size / GIB:.0f} GiB; BIOS boots from its first {limits.max_boot_disk_mbr / GIB:.0f} GiB only",
+            f"the first disk has {first.size / GIB:.0f} GiB; BIOS sees only {limits.max_boot_disk_mbr / GIB:.0f} GiB of it",
             "check that its boot partition lies below that",
         )
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from v2c.model.change import Change
+from v2c.model.facts import Facts
 from v2c.model.findings import Finding
+from v2c.model.plan import Plan
 from v2c.model.refs import Ref
 
 
@@ -76,7 +78,10 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that is told about one migration. Rendered as HTML, JSON and JUnit by `v2c.report`."""
+    """Everything that is told about one migration. Rendered as HTML, JSON and JUnit by `v2c.report`.
+
+    `plan` and `facts` (as inspected before the repair) are what a later `v2c validate` compares the instance with.
+    """
 
     job: str
     machine: str
@@ -96,3 +101,5 @@ class Report:
     user: str = ""
     started: str = ""
     ended: str = ""
+    plan: Plan | None = None
+    facts: Facts | None = None

@@ -31,11 +31,12 @@ class LeaveTool:
 
 @dataclass(frozen=True, slots=True)
 class ProbeNeed:
-    """The validation probe: its nonce (hex), the serial device it prints on ("ttyS0"), and the script itself."""
+    """The validation probe: its nonce (hex), the serial device it prints on ("ttyS0"), the script and its systemd unit."""
 
     nonce: str
     device: str
     script: str
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
