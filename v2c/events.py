@@ -31,7 +31,7 @@ class Began(Event):
 
 @dataclass(frozen=True, slots=True)
 class Moved(Event):
-    """`done` of `total` bytes so far; published at most twice a second."""
+    """`done` of `total` bytes of the phase so far; published at most twice a second."""
 
     phase: str = ""
     done: int = 0
@@ -85,6 +85,7 @@ class Meter:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _phase: str = ""
     _total: int = 0
+    _before: int = 0
     _told: float = 0.0
 
     @contextmanager
@@ -92,7 +93,7 @@ class Meter:
         """Times a part of the step under `name`; `total` in bytes when it moves data."""
         began = time.monotonic()
         before = self.bytes
-        self._phase, self._total, self._told = name, total, 0.0
+        self._phase, self._total, self._before, self._told = name, total, before, 0.0
         self.listener(Began(self.job, self.step, time.time(), name, total))
         error = ""
         try:
@@ -114,7 +115,7 @@ class Meter:
             if now - self._told < 0.5:
                 return
             self._told = now
-            event = Moved(self.job, self.step, time.time(), self._phase, self.bytes, self._total)
+            event = Moved(self.job, self.step, time.time(), self._phase, self.bytes - self._before, self._total)
         self.listener(event)
 
     def note(self, text: str) -> None:
