@@ -1,6 +1,6 @@
 """Extents -> chunks -> writer: what is read once, digested, and sent once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from v2c.model import Ref
@@ -19,6 +19,12 @@ class DiskWriter(Protocol):
     @property
     def chunk(self) -> int:
         """Bytes per block."""
+        ...
+
+    def expect(self, indexes: Sequence[int]) -> None:
+        """Called once, before `missing` and the first `put`, with every index of the disk that holds data, ascending, those
+        written by earlier attempts too. Streams whose head lists their content (tar) need it; for others it does nothing.
+        An index that turns out to be zeros need not be put."""
         ...
 
     def missing(self, blocks: BlockMap) -> Iterator[int]:
