@@ -1,0 +1,139 @@
+"""Where v2c remembers: one folder per user, with one SQLite database in it (or a PostgreSQL URL), and locks.
+
+The engine, the journal and the jobs share the database. The folder is 0700 and the database 0600: requests and journals name
+machines, accounts and addresses. Keep it on a local disk: SQLite's locks do not hold on NFS.
+"""
+
+import fcntl
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2c.errors import BusyError, UsageError
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+DATABASE = "v2c.db"
+BUSY_MS = 30_000  # how long a writer waits for another process's transaction
+
+
+def default_folder() -> Path:
+    """$V2C_STATE, else $XDG_STATE_HOME/v2c, else ~/.local/state/v2c."""
+    named = os.environ.get("V2C_STATE", "")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "v2c"
+
+
+def private_folder(path: Path) -> Path:
+    """Makes `path` (and its parents) if need be, and closes it to other users. UsageError when it is not ours to use."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise UsageError(f"the folder {path} cannot be used ({error.strerror})", remedy="name another one") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{path} is not a folder (a symbolic link is not followed)", remedy="name another one")
+    if status.st_uid != os.geteuid():
+        raise UsageError(f"the folder {path} belongs to another user", remedy="name one of your own")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+@contextmanager
+def hold(path: Path, subject: str) -> Iterator[None]:
+    """Holds the lock file `path` while the body runs; the kernel lets it go when the process dies, however it dies.
+
+    BusyError at once when another process holds it: "SUBJECT is being worked on by pid N since ...". The file stays.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as taken:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            raise BusyError(
+                f"{subject} is being worked on by {holder}", remedy="wait for it, or stop it there with Ctrl-C", transient=True
+            ) from taken
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class State:
+    """An opened state: `folder` holds the locks, and the database unless `url` names a PostgreSQL one."""
+
+    folder: Path
+    url: str
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether the database is the file in the folder."""
+        return self.url.startswith("sqlite")
+
+    @cached_property
+    def database(self) -> "sqlalchemy.Engine":
+        """Connections for the engine: the last commits may be lost with the power, never with the process."""
+        return self._connect("NORMAL")
+
+    @cached_property
+    def durable(self) -> "sqlalchemy.Engine":
+        """Connections for the journal: a commit outlives the power too, because what it announces happens outside.
+
+        In WAL mode a FULL commit syncs everything that was committed before it, by whomever.
+        """
+        return self._connect("FULL") if self.sqlite else self.database
+
+    def close(self) -> None:
+        """Closes the connections. The state can be used again."""
+        for name in ("database", "durable"):
+            made = self.__dict__.pop(name, None)
+            if made is not None:
+                made.dispose()
+
+    def _connect(self, synchronous: str) -> "sqlalchemy.Engine":
+        import sqlalchemy
+
+        if not self.sqlite:
+            return sqlalchemy.create_engine(self.url, pool_pre_ping=True)
+        file = self.folder / DATABASE
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # -wal and -shm take its mode
+        engine = sqlalchemy.create_engine(self.url)
+
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.isolation_level = "IMMEDIATE"  # writers queue up instead of failing on an upgrade of their lock
+            for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            if sqlite3.sqlite_version_info < (3, 42):
+                # dbos's schema on Python >= 3.12 says unixepoch('subsec'), which older SQLite answers with NULL
+                connection.create_function("unixepoch", -1, lambda *_: time.time())
+
+        sqlalchemy.event.listen(engine, "connect", prepare)
+        return engine
+
+
+def open_state(where: "State | Path | str | None" = None) -> State:
+    """The state in a folder (made if need be; default: `default_folder`), or in the database of a postgresql:// URL.
+
+    With a URL the locks stay in the default folder: they are per host.
+    """
+    if isinstance(where, State):
+        return where
+    if isinstance(where, str) and where.startswith(("postgresql://", "postgresql+psycopg://")):
+        folder = private_folder(default_folder())
+        return State(folder, where.replace("postgresql://", "postgresql+psycopg://", 1))
+    folder = private_folder(Path(where) if where else default_folder())
+    return State(folder, f"sqlite:///{folder.resolve() / DATABASE}")
