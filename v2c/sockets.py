@@ -1,0 +1,47 @@
+"""Where sockets lie: in the work folder, or, when its path is too long for one, in a short folder that stands for it."""
+
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from v2c.errors import UsageError
+
+_LONGEST = 107  # bytes in sockaddr_un.sun_path, unix(7), without the final zero
+_NAME = 40  # room for a socket's own name
+
+_numbers = itertools.count(1)
+
+
+def fresh(folder: Path, stem: str) -> Path:
+    """A path in the folder that no other socket of this process or of another has."""
+    return folder / f"{stem[:16]}.{os.getpid()}.{next(_numbers)}.sock"
+
+
+@contextmanager
+def folder(workdir: Path) -> Iterator[Path]:
+    """A folder of mode 0700 for sockets; what dead processes left in it is removed, and the folder when it is empty."""
+    path = workdir.absolute() / "sockets"
+    if len(os.fsencode(path)) > _LONGEST - _NAME:
+        base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - checked below to be ours alone
+        path = base / f"v2c-{os.getuid()}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UsageError(f"{path} is not a folder that only we can reach", remedy="remove it, or choose another --workdir")
+    _sweep(path)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.rmdir()
+
+
+def _sweep(path: Path) -> None:
+    for leftover in path.glob("*.sock"):
+        pid = leftover.name.split(".")[-3] if leftover.name.count(".") >= 3 else ""
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            leftover.unlink(missing_ok=True)
