@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from v2c.events import Listener, silent
+if TYPE_CHECKING:
+    from v2c.events import Listener
 
 WAYS = ("auto", "bar", "plain", "json", "none")
 
 
 @contextmanager
-def shown(way: str, stream: TextIO) -> Iterator[Listener]:
+def shown(way: str, stream: TextIO) -> Iterator["Listener"]:
     """A listener that shows progress on `stream` until the context ends; `way` is one of WAYS.
 
     "auto" draws bars on a terminal and writes plain lines elsewhere.
     """
     if way == "none":
+        from v2c.events import silent
+
         yield silent
         return
     if way == "auto":

@@ -1,6 +1,9 @@
 """Values as words: sizes, seconds, findings; and text of strangers made harmless for a terminal."""
 
-from v2c.model import Finding
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from v2c.model import Finding
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
@@ -32,7 +35,7 @@ def span(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def finding(found: Finding) -> str:
+def finding(found: "Finding") -> str:
     """A finding as one line: "warning: disk-1: text: remedy"."""
     remedy = f": {found.remedy}" if found.remedy else ""
     return clean(f"{found.level}: {found.subject}: {found.text}{remedy}")
