@@ -36,9 +36,9 @@ class Answer:
     seconds: tuple[str, ...]
 
 
-def _note(log: str, text: str) -> None:
+def _note(log: str, text: str) -> int:
     with Path(log).open("a") as file:
-        file.write(f"{text}\n")
+        return file.write(f"{text}\n")
 
 
 def _lines(log: Path) -> list[str]:
@@ -164,8 +164,8 @@ def trip(steps: Steps, ask: Trip, journal: object) -> int:
             raise errors.CaptureLost("the capture is gone")
         return 7
 
-    steps("plan", lambda _: _note(ask.log, "plan") or 1, returns=int)
-    steps("capture", lambda _: _note(ask.log, "capture") or 1, returns=int)
+    steps("plan", lambda _: _note(ask.log, "plan"), returns=int)
+    steps("capture", lambda _: _note(ask.log, "capture"), returns=int)
     try:
         return steps("use", use, returns=int)
     except errors.CaptureLost as lost:
