@@ -15,8 +15,8 @@ HOUSE = ROOT / "v2c"
 ROWS = (
     ("model", "crashpoints"),
     ("errors",),
-    ("events", "processes", "sockets", "ids"),
-    ("state", "journal", "platforms", "manifest", "accelerator"),
+    ("events", "processes", "sockets", "ids", "state"),
+    ("journal", "platforms", "manifest", "accelerator"),
     ("engine",),
     ("nbd", "gpt"),
     ("qemu", "nbdserver"),

@@ -21,10 +21,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -48,6 +46,7 @@ from v2c.engine.memory import (
     statuses,
     store_progress,
 )
+from v2c.engine.stories import Q, R, Story, stories, story
 from v2c.errors import Paused, V2cError
 from v2c.events import Began, Ended, Event, Listener, Meter, Moved, silent
 from v2c.model import StepRecord
@@ -67,38 +66,6 @@ COOPERATE_S = 0.8  # what Ctrl-C gives a step to stop by itself before its progr
 REDOS = 5  # redone steps in one run before the error is believed
 
 T = TypeVar("T")
-Q = TypeVar("Q")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Story(Generic[Q, R]):
-    """A registered story; calling it calls the function."""
-
-    name: str
-    tell: "Callable[[Steps, Q, Any], R]"
-
-    def __call__(self, steps: "Steps", request: Q, journal: Any) -> R:
-        return self.tell(steps, request, journal)
-
-    def types(self) -> tuple[TypeAdapter[Q], TypeAdapter[R]]:
-        """Of its request and its result, from its annotations: any plain value that pydantic can write as JSON."""
-        hints = get_type_hints(self.tell)
-        parameters = list(signature(self.tell).parameters)
-        return TypeAdapter(hints.get(parameters[1], Any)), TypeAdapter(hints.get("return", Any))
-
-
-_stories: dict[str, Story[Any, Any]] = {}
-
-
-def story(name: str) -> "Callable[[Callable[[Steps, Q, Any], R]], Story[Q, R]]":
-    """Registers a story under a name that stays the same for ever: databases remember it."""
-
-    def register(tell: "Callable[[Steps, Q, Any], R]") -> Story[Q, R]:
-        _stories[name] = made = Story(name, tell)
-        return made
-
-    return register
 
 
 class _StepFailed(BaseException):
@@ -349,7 +316,7 @@ class Engine:
         attempt = DBOS.workflow_id
         assert attempt
         try:
-            told = _stories[name]
+            told = stories[name]
             asks, answers = told.types()
             given = self._requests[attempt] if attempt in self._requests else asks.validate_python(request)
             steps = Steps(self, attempt.partition(".")[0], attempt)
