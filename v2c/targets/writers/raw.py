@@ -1,0 +1,148 @@
+"""A raw file, sparse; and the fixed VHD, which is one with 512 bytes behind it."""
+
+import os
+import struct
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from v2c.errors import TargetError
+from v2c.model import MIB, Ref
+from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, punch, pwrite, runs, writing
+from v2c.transfer import BlockMap
+
+FOOTER = 512
+_VHD_EPOCH = 946684800  # 2000-01-01 00:00:00 UTC
+_VHD_MOST = 65535 * 16 * 255  # sectors that cylinders, heads and sectors can count; larger disks say the most
+
+
+class RawWriter:
+    """Blocks into `PATH.part`, by several threads at once; `commit` makes it PATH. What is zero becomes a hole.
+
+    After a kill everything that was put is there (it is in the page cache or on the disk); after a power loss all up to the
+    last `flush`. A PATH that is complete already is opened again by the first `put`.
+    """
+
+    chunk = CHUNK
+
+    def __init__(self, path: Path, size: int, ref: Ref) -> None:
+        self.path, self.size, self.ref = path, size, ref
+        self._descriptor = -1
+        self._fresh = False
+
+    def __enter__(self) -> Self:
+        if part(self.path).exists() or not self.path.exists():
+            self._open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def _open(self) -> None:
+        with writing(self.path):
+            unfinished = part(self.path)
+            if not unfinished.exists() and self.path.exists():
+                self.path.rename(unfinished)
+            self._fresh = not unfinished.exists()
+            self._descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._descriptor, self.size)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def expect(self, indexes: Sequence[int]) -> None:
+        """Nothing to prepare."""
+
+    def missing(self, blocks: BlockMap) -> Iterator[int]:
+        if self._fresh:
+            yield from (index for index in range(-(-self.size // self.chunk)) if blocks.digest(index) is not None)
+
+    def put(self, index: int, data: bytes, digest: bytes) -> None:
+        offset = block_range(index, len(data), self.size, self.path)
+        if self._descriptor < 0:
+            self._open()
+        with writing(self.path):
+            for start, end, zero in runs(data):
+                if zero:
+                    punch(self._descriptor, offset + start, end - start)
+                else:
+                    pwrite(self._descriptor, memoryview(data)[start:end], offset + start)
+
+    def flush(self) -> None:
+        if self._descriptor >= 0:
+            with writing(self.path):
+                os.fdatasync(self._descriptor)
+
+    def commit(self) -> Ref:
+        if self._descriptor >= 0:
+            with writing(self.path):
+                pwrite(self._descriptor, self.tail_bytes(), self.size)
+                os.fsync(self._descriptor)
+                publish(self.path)
+            self._close()
+        found = self.path.stat().st_size
+        if found != self.size + len(self.tail_bytes()):
+            raise TargetError(f"{self.path} has {found} bytes where {self.size} were written", remedy="remove it and use --again")
+        return self.ref
+
+    def tail_bytes(self) -> bytes:
+        """What follows the disk's bytes in the file."""
+        return b""
+
+    def abandon(self) -> None:
+        self._close()
+        discard(self.path)
+
+
+class FixedVhdWriter(RawWriter):
+    """A fixed VHD: the raw bytes and a footer. The size is a whole MiB, as Azure wants it, of any size (qemu-img refuses to
+    write VHDs above 2040 GiB)."""
+
+    def __init__(self, path: Path, size: int, ref: Ref) -> None:
+        if size % MIB:
+            raise TargetError(f"a VHD has whole MiB, and {path.name} would have {size} bytes")
+        super().__init__(path, size, ref)
+        self._footer = b""
+
+    def tail_bytes(self) -> bytes:
+        if not self._footer:
+            self._footer = vhd_footer(self.size, uuid.uuid5(uuid.NAMESPACE_URL, self.path.absolute().as_uri()), int(time.time()))
+        return self._footer
+
+
+def vhd_footer(size: int, id: uuid.UUID, written: int) -> bytes:
+    """The 512 bytes behind a fixed VHD of `size` bytes; `written` in seconds since the Unix epoch.
+
+    Virtual Hard Disk Image Format Specification 1.0. The creator is "win ", so that QEMU takes the size and not the geometry
+    (qemu block/vpc.c).
+    """
+    stamp = max(0, written - _VHD_EPOCH) & 0xFFFFFFFF
+    head = struct.pack(
+        ">8sIIQI4sI4sQQ", b"conectix", 2, 0x00010000, 0xFFFFFFFFFFFFFFFF, stamp, b"win ", 0x00010000, b"Wi2k", size, size
+    )
+    disk = struct.pack(">HBBI", *vhd_geometry(size), 2)
+    footer = (head + disk + bytes(4) + id.bytes).ljust(FOOTER, b"\0")
+    checksum = ~sum(footer) & 0xFFFFFFFF
+    return footer[:64] + struct.pack(">I", checksum) + footer[68:]
+
+
+def vhd_geometry(size: int) -> tuple[int, int, int]:
+    """Cylinders, heads and sectors per track, by the specification's appendix."""
+    total = min(size // 512, _VHD_MOST)
+    if total >= 65535 * 16 * 63:
+        return total // 255 // 16, 16, 255
+    sectors = 17
+    tracks = total // sectors
+    heads = max(4, -(-tracks // 1024))
+    if tracks >= heads * 1024 or heads > 16:
+        sectors, heads = 31, 16
+        tracks = total // sectors
+    if tracks >= heads * 1024:
+        sectors, heads = 63, 16
+        tracks = total // sectors
+    return tracks // heads, heads, sectors
