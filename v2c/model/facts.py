@@ -8,7 +8,8 @@ class Filesystem:
     """A filesystem or other content found on a device, as blkid names it ("ext4", "swap", "crypto_LUKS", "LVM2_member").
 
     `device` is the appliance's name for it, `disk` the id of our disk it lies on (empty for LVM that spans several),
-    `partition` its number there (0: the whole disk)."""
+    `partition` its number there (0: the whole disk). `parttype` is GPT's type GUID in lower case or MBR's ("0x83"), `size` in
+    bytes (0: unknown)."""
 
     device: str
     type: str
@@ -17,6 +18,9 @@ class Filesystem:
     partuuid: str = ""
     disk: str = ""
     partition: int = 0
+    partlabel: str = ""
+    parttype: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
