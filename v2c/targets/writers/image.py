@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from v2c import nbd, qemu, sockets, state
+from v2c.blocks import BlockMap
 from v2c.errors import TargetError
 from v2c.model import DiskFormat, Ref
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, runs, writing
-from v2c.transfer import BlockMap
 
 
 class ImageWriter:
@@ -41,10 +41,15 @@ class ImageWriter:
         self._client = None
         self._stack.__exit__(kind, error, trace)
 
-    def _open(self) -> nbd.Client:
+    def _anew(self) -> None:
+        """The map knows of no block, so what the file holds is of another life and may be anything."""
+        self.abandon()
+        self._open(reuse=False)
+
+    def _open(self, *, reuse: bool = True) -> nbd.Client:
         unfinished = part(self.path)
         with writing(self.path):
-            if not unfinished.exists() and self.path.exists():
+            if reuse and not unfinished.exists() and self.path.exists():
                 self.path.rename(unfinished)
         if not unfinished.exists():
             self._fresh = True
@@ -68,8 +73,10 @@ class ImageWriter:
         """Nothing to prepare."""
 
     def missing(self, blocks: BlockMap) -> Iterator[int]:
-        if self._fresh:
-            yield from (index for index in range(-(-self.size // self.chunk)) if blocks.digest(index) is not None)
+        written = list(blocks.written())
+        if not written and not self._fresh:
+            self._anew()
+        return iter(written if self._fresh else ())
 
     def put(self, index: int, data: bytes, digest: bytes) -> None:
         offset = block_range(index, len(data), self.size, self.path)
@@ -91,9 +98,10 @@ class ImageWriter:
 
     def flush(self) -> None:
         with self._lock:
-            if self._client is not None:
-                self._client.flush()
-                self._sync()
+            if self._client is None:
+                return
+            self._client.flush()
+        self._sync()
 
     def _sync(self) -> None:
         with writing(self.path):

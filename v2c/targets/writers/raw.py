@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from v2c.blocks import BlockMap
 from v2c.errors import TargetError
 from v2c.model import MIB, Ref
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, punch, pwrite, runs, writing
-from v2c.transfer import BlockMap
 
 FOOTER = 512
 _VHD_EPOCH = 946684800  # 2000-01-01 00:00:00 UTC
@@ -41,10 +41,16 @@ class RawWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
 
-    def _open(self) -> None:
+    def _anew(self) -> None:
+        """The map knows of no block, so what the file holds is of another life and may be anything."""
+        self._close()
+        discard(self.path)
+        self._open(reuse=False)
+
+    def _open(self, *, reuse: bool = True) -> None:
         with writing(self.path):
             unfinished = part(self.path)
-            if not unfinished.exists() and self.path.exists():
+            if reuse and not unfinished.exists() and self.path.exists():
                 self.path.rename(unfinished)
             self._fresh = not unfinished.exists()
             self._descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -59,8 +65,10 @@ class RawWriter:
         """Nothing to prepare."""
 
     def missing(self, blocks: BlockMap) -> Iterator[int]:
-        if self._fresh:
-            yield from (index for index in range(-(-self.size // self.chunk)) if blocks.digest(index) is not None)
+        written = list(blocks.written())
+        if not written and not self._fresh:
+            self._anew()
+        return iter(written if self._fresh else ())
 
     def put(self, index: int, data: bytes, digest: bytes) -> None:
         offset = block_range(index, len(data), self.size, self.path)

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from v2c.blocks import UNKNOWN, BlockMap
 from v2c.errors import TargetError
 from v2c.model import Ref
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, pwrite, writing
-from v2c.transfer import BlockMap
 
 _HEAD = struct.Struct("<8s36s32sI")
 _RECORD = struct.Struct("<QQI32sI")
@@ -173,11 +173,19 @@ class StreamWriter(ABC):
             self._open()
 
     def missing(self, blocks: BlockMap) -> Iterator[int]:
-        if not self._complete:
-            for index in range(-(-self.size // self.chunk)):
-                known = blocks.digest(index)
-                if known is not None and self._digests.get(index) != known:
-                    yield index
+        written = list(blocks.written())
+        if not written:  # what the file holds is of another life
+            self.abandon()
+            self._complete = False
+        if self._complete:
+            return iter(())
+        self._open()
+        for index in written:
+            held = self._digests.get(index)
+            if held is not None and blocks.digest(index) not in (held, UNKNOWN):
+                self._rewind(index)
+                break
+        return iter([index for index in written if index not in self._digests])
 
     def put(self, index: int, data: bytes, digest: bytes) -> None:
         block_range(index, len(data), self.size, self.path)
