@@ -9,18 +9,22 @@ import os
 import signal
 import threading
 
-_at = int(os.environ.get("V2C_CRASH_AT", "0"))
-_log = os.environ.get("V2C_CRASH_LOG", "")
+_at = 0
+_log = ""
 _count = 0
 _lock = threading.Lock()
 
-armed = bool(_at or _log)
+
+def arm(at: int, log: str) -> None:
+    """Kills at the `at`th boundary from here on (0: never), and writes their names to `log` (empty: nowhere)."""
+    global _at, _log, _count
+    _at, _log, _count = at, log, 0
 
 
 def point(name: str) -> None:
     """A boundary: `name` says what was just written, or is about to be."""
     global _count
-    if not armed:
+    if not (_at or _log):
         return
     with _lock:
         _count += 1
@@ -30,3 +34,6 @@ def point(name: str) -> None:
             os.close(descriptor)
         if _count == _at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(int(os.environ.get("V2C_CRASH_AT", "0")), os.environ.get("V2C_CRASH_LOG", ""))

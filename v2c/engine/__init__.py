@@ -349,7 +349,6 @@ class Engine:
             seconds = time.monotonic() - began
             self.tell(Ended(attempt, name, time.time(), seconds=seconds, bytes=meter.bytes, error=str(error) if error else ""))
             if error is None:
-                store_progress(self.state, attempt, None)
                 return value, StepRecord(name, seconds, meter.bytes, count, tuple(meter.phases.items()))
             if count > retries or not (isinstance(error, V2cError) and error.transient):
                 raise _StepFailed(error)

@@ -4,7 +4,6 @@ Nothing here runs a story. `v2c status` and its like come here and never launch 
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -251,14 +250,13 @@ def create_tables(state: State) -> None:
         connection.execute(CreateTable(_table(), if_not_exists=True))
 
 
-def store_progress(state: State, attempt: str, progress: Progress | None) -> None:
+def store_progress(state: State, attempt: str, progress: Progress) -> None:
     """Replaces what is known of the attempt's running step."""
     table = _table()
     with state.database.begin() as connection:
         connection.execute(table.delete().where(table.c.attempt == attempt))
-        if progress:
-            row = {"step": progress.step, "phase": progress.phase, "done": progress.done, "total": progress.total}
-            connection.execute(table.insert().values(attempt=attempt, at=progress.at or time.time(), **row))
+        row = {"step": progress.step, "phase": progress.phase, "done": progress.done, "total": progress.total, "at": progress.at}
+        connection.execute(table.insert().values(attempt=attempt, **row))
 
 
 def _progress(state: State, attempt: str) -> Progress | None:

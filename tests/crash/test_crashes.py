@@ -1,0 +1,75 @@
+"""Killed at every boundary and gone on with by the same command: nothing is done twice, nothing is left."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from worlds import KILLED, WALKER, Walker, World
+
+STEPS = ("scratch", "reserve", "copy", "register", "release", "clean")
+
+
+@pytest.fixture(scope="module")
+def walker() -> Iterator[Walker]:
+    server = subprocess.Popen([sys.executable, str(WALKER), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield Walker(server)
+    assert server.stdin
+    server.stdin.close()
+    assert server.wait(10) == 0
+
+
+def test_every_boundary(walker: Walker, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    log = tmp_path / "boundaries"
+    assert walker(tmp_path / "whole", log=log) == 0
+    whole = World(tmp_path / "whole")
+    names = log.read_text().splitlines()
+    assert {f"{when} {step}" for step in STEPS for when in ("before", "done", "remembered")} <= set(names)
+    assert {"intent hold", "made image", "ref image", "undone hold", "told", "concluded", "moved copy"} <= set(names)
+
+    began = time.monotonic()
+    blocks = [at for at, name in enumerate(names, 1) if name == "moved copy"]
+    skipped = set(blocks[1:-1]) - {blocks[len(blocks) // 2]}  # the first, one in the middle and the last stand for all
+    for at, name in enumerate(names, 1):
+        if at in skipped:
+            continue
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        assert walker(folder, at=at) == KILLED, name
+        assert walker(folder) == 0, name
+        world = World(folder)
+        assert world.result == whole.result, name
+        assert world.left() == whole.left(), name
+        assert world.running() == [], name
+        counts = world.counts
+        assert max(counts[f"made {kind}"] for kind in ("hold", "image")) == 1, (name, counts)
+        assert max(count for what, count in counts.items() if what.startswith("block")) == 1, (name, counts)
+        twice = [step for step in STEPS if counts[f"step {step}"] > 1]
+        when, _, cut = name.partition(" ")
+        if cut.startswith("intent"):
+            assert twice == ["reserve" if "hold" in cut else "register"], (name, counts)
+        elif when in ("before", "launched", "remembered", "told", "concluded"):
+            assert twice == [], (name, counts)  # nothing had begun, or all that had was remembered
+        elif when == "done":
+            assert twice == [cut], (name, counts)
+        else:
+            assert len(twice) <= 1, (name, counts)
+    assert (time.monotonic() - began) / (len(names) - len(skipped)) < 5  # 0.6 s on an idle machine
+
+
+def test_killed_again_and_again(walker: Walker, tmp_path: Path) -> None:
+    """Each run gets one boundary further than the last; it arrives all the same."""
+    for at in range(4, 60):
+        code = walker(tmp_path, at=at)
+        if code == 0:
+            break
+        assert code == KILLED
+    else:
+        pytest.fail("it never arrived")
+    counts = World(tmp_path).counts
+    assert counts["step copy"] > 2
+    assert (counts["made hold"], counts["made image"], counts["block 11"]) == (1, 1, 1)
+    assert World(tmp_path).running() == []

@@ -1,0 +1,57 @@
+"""The walker as a server of killable processes, and what its runs left behind."""
+
+import json
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+WALKER = Path(__file__).with_name("walker.py")
+KILLED = -9
+
+
+@dataclass
+class Walker:
+    """Runs the walker's command, each time in a process of its own."""
+
+    server: "subprocess.Popen[str]"
+
+    def __call__(self, folder: Path, at: int = 0, log: Path | None = None) -> int:
+        """Its exit code, negative for the signal that ended it. `at`: the boundary to die at."""
+        argv = [str(folder / name) for name in ("state", "work", "world")]
+        assert self.server.stdin and self.server.stdout
+        self.server.stdin.write(json.dumps({"at": at, "log": str(log or ""), "argv": argv}) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+
+@dataclass
+class World:
+    """What the walker's runs in a folder left behind."""
+
+    folder: Path
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each thing was written down."""
+        return Counter((self.folder / "world" / "log").read_text().splitlines())
+
+    @property
+    def result(self) -> str:
+        return (self.folder / "world" / "result").read_text()
+
+    def left(self) -> list[str]:
+        """Every file that lies about, by kind."""
+        world = [p.name.partition("-")[0] for p in (self.folder / "world").iterdir()]
+        work = [p.name for p in (self.folder / "work").rglob("*") if p.is_file()]
+        return sorted(world + work)
+
+    def running(self) -> list[int]:
+        """Which of the programs that were started still run (a zombie does not)."""
+        pids = self.folder / "world" / "pids"
+        alive = []
+        for pid in map(int, pids.read_text().split() if pids.exists() else []):
+            status = Path(f"/proc/{pid}/stat")
+            if status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                alive.append(pid)
+        return alive
