@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from v2c.engine import Engine
+from v2c.engine import Engine, attempts, forget
 from v2c.errors import SourceError, UsageError
 from v2c.events import Listener, silent
 from v2c.journal import SqlJournal
@@ -154,8 +154,14 @@ class Job:
         """An engine that runs this job only."""
         return Engine(self.state, self.id, journal=self.journal, listener=listener, farewell=farewell)
 
+    def attempts(self) -> tuple[str, ...]:
+        """The ids of every try of it; each has a journal of its own, which `journal` opens."""
+        return attempts(self.state, self.id)
+
     def forget(self) -> None:
-        """Strikes the job off the list. Its folder and its journal stay: the caller has seen to them."""
+        """Strikes the job and its memos out: the same command begins from nothing. Its folder and its journals stay, as the
+        record of who made and removed what; the caller has seen to the rest."""
+        forget(self.state, self.id)
         table = _table()
         with self.state.durable.begin() as connection:
             connection.execute(table.delete().where(table.c.id == self.id))

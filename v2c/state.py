@@ -16,13 +16,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2c.errors import BusyError, UsageError
+from v2c.errors import BusyError, NoSpaceError, UsageError, V2cError
 
 if TYPE_CHECKING:
     import sqlalchemy
 
 DATABASE = "v2c.db"
 BUSY_MS = 30_000  # how long a writer waits for another process's transaction
+
+_MEND = "move it away, or name another folder with --state; jobs that it knew begin anew"
+_BROKEN: tuple[tuple[str, type[V2cError], str], ...] = (  # words of SQLite that no retry helps against
+    ("not a database", V2cError, _MEND),
+    ("malformed", V2cError, _MEND),
+    ("disk I/O error", V2cError, "see what the kernel says of that disk (dmesg); " + _MEND),
+    ("disk is full", NoSpaceError, "make room there, and the same command goes on"),
+    ("readonly database", V2cError, "make it writable, or name another folder with --state"),
+    ("unable to open", V2cError, "make it readable and writable, or name another folder with --state"),
+)
 
 
 def default_folder() -> Path:
@@ -110,7 +120,10 @@ class State:
         if not self.sqlite:
             return sqlalchemy.create_engine(self.url, pool_pre_ping=True)
         file = self.folder / DATABASE
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # -wal and -shm take its mode
+        try:
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # -wal and -shm take its mode
+        except OSError as error:
+            raise UsageError(f"the state {file} cannot be opened ({error.strerror})", remedy="name another folder") from error
         engine = sqlalchemy.create_engine(self.url)
 
         def prepare(connection: Any, _record: Any) -> None:
@@ -121,7 +134,14 @@ class State:
                 # dbos's schema on Python >= 3.12 says unixepoch('subsec'), which older SQLite answers with NULL
                 connection.create_function("unixepoch", -1, lambda *_: time.time())
 
+        def explain(context: Any) -> None:
+            words = str(context.original_exception)
+            for part, kind, remedy in _BROKEN:
+                if part in words:
+                    raise kind(f"the state {file} cannot be used ({words})", remedy=remedy) from context.original_exception
+
         sqlalchemy.event.listen(engine, "connect", prepare)
+        sqlalchemy.event.listen(engine, "handle_error", explain)
         return engine
 
 

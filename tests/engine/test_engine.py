@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from v2c import errors
-from v2c.engine import Engine, Phase, Steps, cancel, status, statuses, story
+from v2c.engine import Engine, Phase, Steps, attempts, cancel, forget, status, statuses, story
 from v2c.engine.memory import Redo, serializer
 from v2c.events import Began, Ended, Event, Meter, Moved
 from v2c.model import Ref
@@ -90,6 +90,30 @@ def test_again_is_a_new_attempt(state: State, tmp_path: Path) -> None:
         assert engine.run("a1", walk, Ask(str(log)), again=True).refs[0]["job"] == "a1.3"
     assert len(_lines(log)) == 9
     assert [s.attempt for s in statuses(state)] == ["a1", "a1.2", "a1.3"]
+
+
+def test_a_forgotten_job_begins_from_nothing(state: State, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Engine(state, "a1") as engine:
+        engine.run("a1", walk, Ask(str(log)))
+        engine.run("a1", walk, Ask(str(log)), again=True)
+        assert attempts(state, "a1") == ("a1", "a1.2")
+        with pytest.raises(errors.BusyError):
+            forget(state, "a1")
+    forget(state, "a1")
+    assert (attempts(state, "a1"), status(state, "a1")) == ((), None)
+    with Engine(state, "a1") as engine:
+        assert engine.run("a1", walk, Ask(str(log))).refs[0]["job"] == "a1"
+    assert len(_lines(log)) == 9
+
+
+def test_a_listener_that_fails_fails_no_step(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(event: Event) -> None:
+        raise BrokenPipeError("closed")
+
+    with Engine(state, "a1", listener=broken) as engine:
+        engine.run("a1", walk, Ask(str(tmp_path / "log")))
+    assert caplog.messages == ["progress is no longer shown: closed"]
 
 
 def test_the_same_command_redoes_only_the_failed_step_and_later(state: State, tmp_path: Path) -> None:

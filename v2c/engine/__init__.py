@@ -16,6 +16,7 @@ JSON and never pickles, because who can write the database must not run code; DB
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -34,9 +35,11 @@ from v2c.engine.memory import (
     Progress,
     Redo,
     Status,
+    attempts,
     cancel,
     client,
     create_tables,
+    forget,
     latest,
     lockfile,
     number,
@@ -52,7 +55,21 @@ from v2c.events import Began, Ended, Event, Listener, Meter, Moved, silent
 from v2c.model import StepRecord
 from v2c.state import State, hold, open_state
 
-__all__ = ["Engine", "Phase", "Progress", "Redo", "Status", "Steps", "Story", "cancel", "status", "statuses", "story"]
+__all__ = [
+    "Engine",
+    "Phase",
+    "Progress",
+    "Redo",
+    "Status",
+    "Steps",
+    "Story",
+    "attempts",
+    "cancel",
+    "forget",
+    "status",
+    "statuses",
+    "story",
+]
 
 VERSION = "v2c-state-1"  # raise only when older jobs cannot be gone on with
 RECOVERIES = 1_000_000  # a job is resumed by its owner's command as often as that is typed, never given up
@@ -219,7 +236,11 @@ class Engine:
 
     def tell(self, event: Event) -> None:
         """Passes an event to the listener, and stores progress for `v2c status` in another terminal."""
-        self.listener(event)
+        try:
+            self.listener(event)
+        except Exception as error:  # a closed pipe must not fail a step
+            self.listener = silent
+            logging.getLogger("v2c").warning("progress is no longer shown: %s", error)
         if isinstance(event, Began):
             store_progress(self.state, event.job, Progress(event.step, event.phase, 0, event.total, event.at))
         elif isinstance(event, Moved) and time.monotonic() - self._stored >= PROGRESS_S:

@@ -97,6 +97,24 @@ def cancel(where: State | Path | str, job: str) -> bool:
         return True
 
 
+def attempts(where: State | Path | str, job: str) -> tuple[str, ...]:
+    """The ids of every try of a job, oldest first: JOB, JOB.2, ... Each has a journal of its own."""
+    with client(open_state(where)) as known:
+        return tuple(found.workflow_id for found in _tries(known, job)) if known else ()
+
+
+def forget(where: State | Path | str, job: str) -> None:
+    """Strikes out every attempt of a job and its memos, so that the same command begins from nothing. Harmless twice.
+
+    For `v2c cleanup`, when nothing of the job is left. BusyError while it runs.
+    """
+    state = open_state(where)
+    with client(state) as known, hold(lockfile(state, job), f"job {job}"):
+        if known:
+            for found in _tries(known, job):
+                known.delete_workflow(found.workflow_id)
+
+
 def _status(state: State, known: "DBOSClient", found: Any) -> Status:
     phases = {"SUCCESS": Phase.DONE, "CANCELLED": Phase.CANCELLED}
     phase = phases.get(found.status, Phase.FAILED)
@@ -155,8 +173,12 @@ def client(state: State) -> "Iterator[DBOSClient | None]":
 
 def latest(known: "DBOSClient", job: str) -> Any:
     """The newest attempt of a job: JOB, JOB.2, JOB.3, ...; None when there is none."""
+    return next(reversed(_tries(known, job)), None)
+
+
+def _tries(known: "DBOSClient", job: str) -> list[Any]:
     tries = known.list_workflows(workflow_ids=[job]) + known.list_workflows(workflow_id_prefix=f"{job}.")
-    return max(tries, key=lambda found: number(found.workflow_id), default=None)
+    return sorted(tries, key=lambda found: number(found.workflow_id))
 
 
 def number(attempt: str) -> int:
