@@ -1,14 +1,14 @@
 """What every test may use: the choice of tiers, a clean environment, and the real guests."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from fixtures.build import BuiltGuest
 
 OPTIONAL = {"full": "--full", "soak": "--soak"}  # marker -> the option that lets its tests run
 
@@ -38,17 +38,14 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="session")
-def guest_disks() -> Callable[[str], tuple[Path, ...]]:
-    """`guest_disks("debian12-bios")`: the disks of a real guest, built by fixtures/build.py when the cache lacks it."""
-    built: dict[str, tuple[Path, ...]] = {}
+def guests() -> "Callable[[str], BuiltGuest]":
+    """`guests("debian12-bios")`: a real guest as it stands on VMware; built when the cache lacks it (minutes)."""
+    from fixtures.build import build
 
-    def disks(name: str) -> tuple[Path, ...]:
-        if name not in built:
-            argv = [sys.executable, str(ROOT / "fixtures" / "build.py"), name]
-            done = subprocess.run(argv, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False)
-            assert done.returncode == 0, f"{' '.join(argv)} failed with {done.returncode}"
-            built[name] = tuple(Path(line) for line in done.stdout.split("\n") if line)
-            assert built[name], f"{' '.join(argv)} printed no disk"
-        return built[name]
+    return build
 
-    return disks
+
+@pytest.fixture(scope="session")
+def guest_disks(guests: "Callable[[str], BuiltGuest]") -> Callable[[str], tuple[Path, ...]]:
+    """`guest_disks("debian12-bios")`: the disks of a real guest, in the machine's order."""
+    return lambda name: guests(name).disks

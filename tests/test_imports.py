@@ -20,10 +20,10 @@ ROWS = (
     ("engine",),
     ("nbd", "gpt"),
     ("qemu", "nbdserver"),
-    ("transfer", "guest", "overlays", "jobs"),
+    ("transfer", "guest", "overlays", "jobs", "tails", "blocks"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),
     ("pipeline", "doctor"),
-    ("waves",),
+    ("waves", "verbs"),
     ("ui",),
     ("cli",),
 )
