@@ -118,6 +118,11 @@ class Meter:
             event = Moved(self.job, self.step, time.time(), self._phase, self.bytes - self._before, self._total)
         self.listener(event)
 
+    def spare(self, count: int) -> None:
+        """`count` bytes of the total need not be moved: holes, or there already."""
+        with self._lock:
+            self._total = max(0, self._total - count)
+
     def note(self, text: str) -> None:
         """A sentence for the log."""
         self.listener(Noted(self.job, self.step, time.time(), text))
