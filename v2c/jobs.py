@@ -146,20 +146,20 @@ class Job:
             connection.execute(table.insert().values(row))
         return made
 
-    def journal(self, attempt: str = "") -> SqlJournal:
-        """The journal of an attempt (default: of the job itself, which is its first attempt)."""
-        return SqlJournal(self.state, attempt or self.id)
+    def journal(self) -> SqlJournal:
+        """Its journal: one for all its attempts, so that clean-up finds what any of them made."""
+        return SqlJournal(self.state, self.id)
 
     def engine(self, listener: Listener = silent, farewell: Callable[[], None] = lambda: None) -> Engine:
         """An engine that runs this job only."""
-        return Engine(self.state, self.id, journal=self.journal, listener=listener, farewell=farewell)
+        return Engine(self.state, self.id, journal=lambda _: self.journal(), listener=listener, farewell=farewell)
 
     def attempts(self) -> tuple[str, ...]:
-        """The ids of every try of it; each has a journal of its own, which `journal` opens."""
+        """The ids of every try of it, as the engine counts them: JOB, JOB.2 after --again, ..."""
         return attempts(self.state, self.id)
 
     def forget(self) -> None:
-        """Strikes the job and its memos out: the same command begins from nothing. Its folder and its journals stay, as the
+        """Strikes the job and its memos out: the same command begins from nothing. Its folder and its journal stay, as the
         record of who made and removed what; the caller has seen to the rest."""
         forget(self.state, self.id)
         table = _table()

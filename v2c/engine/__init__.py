@@ -23,14 +23,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter
 
 from v2c import crashpoints, processes
 from v2c.engine.memory import (
     ACTIVE,
-    RECORD,
     Phase,
     Progress,
     Redo,
@@ -49,9 +48,10 @@ from v2c.engine.memory import (
     statuses,
     store_progress,
 )
+from v2c.engine.steps import StepFailed, StepMeter, Steps, T
 from v2c.engine.stories import Q, R, Story, stories, story
 from v2c.errors import Paused, V2cError
-from v2c.events import Began, Ended, Event, Listener, Meter, Moved, silent
+from v2c.events import Began, Ended, Event, Listener, Meter, Moved, Noted, silent
 from v2c.model import StepRecord
 from v2c.state import State, hold, open_state
 
@@ -80,82 +80,17 @@ PROGRESS_S = 2.0  # progress is stored at most this often
 BACKOFF_S = 1.0  # before the first retry of a transient error; doubles up to BACKOFF_MAX_S
 BACKOFF_MAX_S = 60.0
 COOPERATE_S = 0.8  # what Ctrl-C gives a step to stop by itself before its programs are killed; all is over within 2 s
+STUBBORN_S = 30.0  # what a cancelled step that does not listen is waited for
+LAST_S = 1.7  # after this the process ends, come what may
 REDOS = 5  # redone steps in one run before the error is believed
-
-T = TypeVar("T")
-
-
-class _StepFailed(BaseException):
-    """Carries a step's error past DBOS, which would make a memo of it. Only finished steps are memos."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class _StepMeter(Meter):
-    """A meter whose every block is a boundary of the crash tests."""
-
-    def moved(self, count: int) -> None:
-        super().moved(count)
-        crashpoints.point(f"moved {self.step}")
-
-
-class Steps:
-    """What a story gets to do its steps with. `attempt` is the id of this try: the job's, or "JOB.2" after --again."""
-
-    def __init__(self, engine: "Engine", job: str, attempt: str) -> None:
-        self.job = job
-        self.attempt = attempt
-        self._engine = engine
-        self._records: list[StepRecord] = []
-
-    def __call__(self, name: str, do: Callable[[Meter], T], *, returns: type[T], retries: int = 0) -> T:
-        """Does one step durably and returns its value, or the remembered one when it ended before.
-
-        The value goes through JSON as `returns` (dataclasses, tuples, enums; no bytes, sockets or pids). Transient
-        V2cErrors are tried again up to `retries` times with a growing pause; any other error ends the job. Names are unique
-        within a story and stay the same for ever.
-        """
-        from dbos import DBOS
-
-        adapter: TypeAdapter[T] = TypeAdapter(returns)
-        done: list[StepRecord] = []
-
-        def body() -> dict[str, Any]:
-            crashpoints.point(f"before {name}")
-            value, record = self._engine._attempt(self.attempt, name, do, retries)
-            done.append(record)
-            memo = {"value": adapter.dump_python(value, mode="json"), "record": RECORD.dump_python(record, mode="json")}
-            crashpoints.point(f"done {name}")
-            return memo
-
-        try:
-            memo = DBOS.run_step({"name": name}, body)
-        except _StepFailed as failed:
-            raise failed.error from None
-        crashpoints.point(f"remembered {name}")
-        record = RECORD.validate_python(memo["record"])
-        self._records.append(record)
-        if not done:  # a step of an earlier process: heard as an end without a beginning
-            self._engine.tell(Ended(self.attempt, name, time.time(), seconds=record.seconds, bytes=record.bytes))
-        return adapter.validate_python(memo["value"])
-
-    def records(self) -> tuple[StepRecord, ...]:
-        """The steps that ended so far, also those of earlier processes, in order."""
-        return tuple(self._records)
-
-    def redo(self, step: str, why: str) -> Redo:
-        """To be raised by the story: go back to `step` and do it and everything after it again."""
-        return Redo(why, step=step)
 
 
 class Engine:
     """Runs stories. One per process at a time, and one per `executor` on this host: BusyError when that is taken.
 
     `state`: see `v2c.state`. `executor`: the job's id for a single conversion. `journal` makes the story's third
-    argument from the attempt's id. `listener` hears every event, from several threads. `farewell` is called once by Ctrl-C,
-    just before the process ends.
+    argument from the attempt's id. `listener` hears every event, from several threads; the last word of a pause is a
+    `Noted`, and then `farewell` is called, just before the process ends.
     """
 
     def __init__(
@@ -218,12 +153,16 @@ class Engine:
         Steps are asked to stop (`Meter.cancelled`), then their programs are killed. No step may end in between as failed,
         so a step's thread is parked rather than let go; hence the process has to end here.
         """
+        last = threading.Timer(LAST_S, os._exit, (Paused.exit_code,))  # whatever holds us up below
+        last.daemon = True
+        last.start()
         try:
             self._pausing = True
             self._stopping.set()
             if self._requests and not self._ended.is_set():
                 self._parked.wait(COOPERATE_S)
             processes.kill_all()
+            self.tell(Noted(self.executor, "", time.time(), "paused: everything is kept, and the same command goes on"))
             self._farewell()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -319,7 +258,7 @@ class Engine:
             if known and known.status == "CANCELLED":
                 self._stopping.set()
                 processes.kill_all()
-                self._ended.wait()
+                self._ended.wait(STUBBORN_S)
                 raise V2cError(f"job {attempt} was cancelled from elsewhere", remedy="start it anew with --again")
         while (known := DBOS.get_workflow_status(attempt)) is None or known.status in ACTIVE:
             time.sleep(0.002)  # the story ended; its outcome is being written
@@ -340,7 +279,7 @@ class Engine:
             told = stories[name]
             asks, answers = told.types()
             given = self._requests[attempt] if attempt in self._requests else asks.validate_python(request)
-            steps = Steps(self, attempt.partition(".")[0], attempt)
+            steps = Steps(attempt, self._attempt, self.tell)
             value = answers.dump_python(told(steps, given, self._journal(attempt)), mode="json")
             self._outcomes[attempt] = None
             crashpoints.point("told")
@@ -356,7 +295,7 @@ class Engine:
     def _attempt(self, attempt: str, name: str, do: Callable[[Meter], T], retries: int) -> tuple[T, StepRecord]:
         """One step's work, tried up to 1 + `retries` times."""
         for count in range(1, retries + 2):
-            meter = _StepMeter(attempt, name, self.tell, self._stopping.is_set)
+            meter = StepMeter(attempt, name, self.tell, self._stopping.is_set)
             began = time.monotonic()
             self.tell(Began(attempt, name, time.time()))
             error: BaseException | None = None
@@ -372,7 +311,7 @@ class Engine:
             if error is None:
                 return value, StepRecord(name, seconds, meter.bytes, count, tuple(meter.phases.items()))
             if count > retries or not (isinstance(error, V2cError) and error.transient):
-                raise _StepFailed(error)
+                raise StepFailed(error)
             meter.note(f"{name} failed and is tried again: {error}")
             self._stopping.wait(min(BACKOFF_S * 2 ** (count - 1), BACKOFF_MAX_S))
         raise AssertionError("unreachable")

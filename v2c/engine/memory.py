@@ -98,7 +98,7 @@ def cancel(where: State | Path | str, job: str) -> bool:
 
 
 def attempts(where: State | Path | str, job: str) -> tuple[str, ...]:
-    """The ids of every try of a job, oldest first: JOB, JOB.2, ... Each has a journal of its own."""
+    """The ids of every try of a job, oldest first: JOB, JOB.2, ..."""
     with client(open_state(where)) as known:
         return tuple(found.workflow_id for found in _tries(known, job)) if known else ()
 
