@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from v2c.errors import UsageError
 from v2c.model import AddressNeed, Firmware, Repair
+
+if TYPE_CHECKING:
+    from v2c.pipeline import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -219,3 +222,15 @@ def nic(word: str) -> str:
     if not MAC.fullmatch(mac):
         raise UsageError(f"--nic {word}: that is no hardware address", remedy="write it like 52:54:00:12:34:56")
     return mac
+
+
+def request(sources: tuple[str, ...], target: str, places: Places, **choices: Any) -> "Request":
+    """What is asked, as the pipeline takes it: from the words of `machine` and `repair`, and what else is given."""
+    from v2c import jobs, pipeline
+
+    declared = {name: choices.pop(name) for name in ("machine_file", "name", "memory", "vcpus", "firmware", "nics", "formats")}
+    repaired = {name: choices.pop(name) for name in ("root", "keys", "addresses", "dhcp", "keep_network", "skip")}
+    repair = repair_choices(**repaired)
+    job = jobs.job_id(sources, target, repair)
+    folder = str(places.workdir / job)
+    return pipeline.Request(job, sources, target, folder, described(**declared), repair, **choices)

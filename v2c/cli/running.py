@@ -69,22 +69,21 @@ def _trace() -> None:
     traceback.print_exc()
 
 
-def pause_on_signals() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP pause: our programs are killed, everything is kept, exit code 130 at once.
+def terminable() -> None:
+    """SIGTERM and SIGHUP (a closed terminal) are a Ctrl-C from now on: the engine makes a pause of it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
-    The process leaves without unwinding: what it was writing is what a kill would have left, and the same command goes on.
-    """
 
-    def pause(number: int, _frame: FrameType | None) -> None:
-        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(other, signal.SIG_IGN)
-        from v2c import engine
+def interruptible() -> None:
+    """For verbs without an engine: Ctrl-C ends our programs first, so that nothing that waits for them holds us up."""
 
-        engine.pause()
-        if sys.stderr.isatty():
-            os.write(2, b"\r\x1b[K")  # the bar's line
-        os.write(2, b"v2c: paused: the same command goes on\n")
-        os._exit(Paused.exit_code)
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        from v2c import processes
+
+        processes.kill_all()
+        raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pause)
+        signal.signal(number, stop)

@@ -1,0 +1,88 @@
+"""`v2c inspect` and `v2c plan`: what is, and what would be. Neither changes anything."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from v2c.cli import options
+from v2c.cli.running import interruptible
+
+
+@click.command()
+@options.sources
+@click.option("--to", "target", default="local:kvm", metavar="TARGET", help="What the findings are about (default: local:kvm).")
+@options.machine
+@options.repair
+@options.places
+@options.drivers
+@options.progress
+@options.as_json
+@options.debug
+def inspect(
+    sources: tuple[str, ...],
+    target: str,
+    state: Path | None,
+    workdir: Path | None,
+    progress: str,
+    quiet: bool,
+    as_json: bool,
+    **choices: object,
+) -> int:
+    """Tell what is inside the machine on DISK...: system, filesystems, kernels, network; and what stands in the way.
+
+    Exit code 4 when a finding would stop a conversion.
+    """
+    from v2c import verbs
+    from v2c.cli import show
+    from v2c.ui import shown
+
+    interruptible()
+    places = options.placed(state, workdir)
+    request = options.request(sources, target, places, **choices)
+    with shown("none" if quiet else progress, sys.stderr) as listener:
+        facts, findings = verbs.inspect(request, places.workdir, listener)
+    return show.facts(facts, findings, as_json)
+
+
+@click.command()
+@options.sources
+@options.target
+@options.machine
+@options.repair
+@click.option("--repair", "dry", is_flag=True, help="Try the repair on a throw-away overlay and show every change.")
+@click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="What the line gives, for the estimate.")
+@options.places
+@options.drivers
+@options.progress
+@options.as_json
+@options.debug
+def plan(
+    sources: tuple[str, ...],
+    target: str,
+    dry: bool,
+    bandwidth: int,
+    state: Path | None,
+    workdir: Path | None,
+    progress: str,
+    quiet: bool,
+    as_json: bool,
+    **choices: object,
+) -> int:
+    """Tell what convert would do, from descriptors alone: no disk is read.
+
+    With --repair the guest is opened, and repaired on an overlay that is thrown away. Exit code 4 when a finding would stop it.
+    """
+    from v2c import verbs
+    from v2c.cli import show
+    from v2c.ui import shown
+
+    interruptible()
+    places = options.placed(state, workdir)
+    request = options.request(sources, target, places, bandwidth=bandwidth, **choices)
+    made = verbs.plan(request)
+    fitted = None
+    if dry and not made.blockers:
+        with shown("none" if quiet else progress, sys.stderr) as listener:
+            fitted = verbs.preview(request, places.workdir, listener)
+    return show.plan(made, fitted, as_json)
