@@ -1,7 +1,9 @@
 """A command that moves a "machine" with the real engine, journal and jobs, and can be killed anywhere.
 
     walker.py STATE WORK WORLD [SLOW [NAME]]      moves NAME, with SLOW seconds per block; WORLD/result is what came of it
-    walker.py --serve                             does so for each line of stdin, in a process forked for it
+    walker.py --serve [MODULE...]                 does so for each line of stdin, in a process forked for it; a command
+                                                  that begins with "v2c" is the product's own command line. The modules
+                                                  are imported before the forks.
 
 WORLD is what lies outside: a folder where things are made, each carrying the job as its tag, and where every making and
 every step is written down, so that a test can count. `--serve` spares each process the second that the imports cost; it is as
@@ -16,6 +18,7 @@ import traceback
 import uuid
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 
 import dbos  # noqa: F401 - before the forks
@@ -146,8 +149,17 @@ def serve() -> None:
             code = 1
             try:
                 crashpoints.arm(asked["at"], asked["log"])
+                if asked["argv"][0] == "v2c":
+                    os.environ.update(asked["env"])
+                    os.dup2(os.open(asked["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+                    from v2c.cli import main as v2c
+
+                    sys.argv = asked["argv"]
+                    v2c()
                 main(*asked["argv"])
                 code = 0
+            except SystemExit as leaving:
+                code = int(leaving.code or 0)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -160,6 +172,8 @@ def serve() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
+        for module in sys.argv[2:]:
+            import_module(module)
         serve()
     else:
         main(*sys.argv[1:])

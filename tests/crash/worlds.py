@@ -18,9 +18,18 @@ class Walker:
 
     def __call__(self, folder: Path, at: int = 0, log: Path | None = None) -> int:
         """Its exit code, negative for the signal that ended it. `at`: the boundary to die at."""
-        argv = [str(folder / name) for name in ("state", "work", "world")]
+        return self._ask({"at": at, "log": str(log or ""), "argv": [str(folder / name) for name in ("state", "work", "world")]})
+
+    def v2c(self, folder: Path, *argv: str, at: int = 0, log: Path | None = None) -> int:
+        """The exit code of the product's command line, whose world lies in the folder and whose stdout in its file `out`."""
+        places = ["--state", str(folder / "state"), "--workdir", str(folder / "work")]
+        env = {"V2C_MEMORY": str(folder / "memory")}
+        ask = {"at": at, "log": str(log or ""), "argv": ["v2c", *argv, *places], "env": env, "out": str(folder / "out")}
+        return self._ask(ask)
+
+    def _ask(self, ask: object) -> int:
         assert self.server.stdin and self.server.stdout
-        self.server.stdin.write(json.dumps({"at": at, "log": str(log or ""), "argv": argv}) + "\n")
+        self.server.stdin.write(json.dumps(ask) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
 
@@ -55,3 +64,16 @@ class World:
             if status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX":
                 alive.append(pid)
         return alive
+
+
+def programs(folder: Path) -> list[str]:
+    """The running programs whose command line names the folder."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = line.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it ended while we looked
+        if str(folder) in words:
+            found.append(words)
+    return found
