@@ -81,21 +81,24 @@ class Limits(_Strict):
 class Drive(_Strict):
     """How QEMU shows disks: the controller device (empty: none) and the device per disk, with its options.
 
-    In options, "{id}" is the backend node, "{index}" the disk's number, "{serial}" its serial."""
+    In options, "{id}" is the backend node, "{index}" the disk's number from 0, "{boot}" its place in the boot order,
+    "{serial}" 16 hexadecimal digits. `max_disks`: what the controller holds; 0: more than anybody has."""
 
     controller: str = ""
     device: str
-    boot_first: bool = True
+    max_disks: int = 0
 
 
 class Shape(_Strict):
-    """The virtual hardware nearest to the platform's, for one firmware."""
+    """The virtual hardware nearest to the platform's, for one firmware.
+
+    In `smbios`, "{uuid}" is the machine's UUID and "{tail}" the same without its first three digits. `extra`: more
+    options for QEMU, each with its value."""
 
     machine: str
     drive: Drive
     nic: str
     rng: bool = True
-    tpm: bool = False
     smbios: tuple[str, ...] = Field(default=(), strict=False)
     extra: tuple[tuple[str, ...], ...] = Field(default=(), strict=False)
 

@@ -7,6 +7,7 @@ thread that waits for it. Ctrl-C calls `kill_all`.
 
 import contextlib
 import os
+import pwd
 import shlex
 import signal
 import subprocess
@@ -42,10 +43,19 @@ def line(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def _command(argv: Sequence[str]) -> Any:
+def _lowered(user: str, groups: Sequence[int]) -> tuple[str, ...]:
+    """Options of setpriv that make a program somebody else, for good."""
+    if not user:
+        return ()
+    entry = pwd.getpwnam(user)
+    more = ("--groups", ",".join(map(str, groups))) if groups else ("--clear-groups",)
+    return ("--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), *more, "--no-new-privs", "--inh-caps=-all")
+
+
+def _command(argv: Sequence[str], user: str = "", groups: Sequence[int] = ()) -> Any:
     try:
         sh.Command(argv[0])
-        return sh.Command("setpriv").bake(*_GUARD, *argv)
+        return sh.Command("setpriv").bake(*_lowered(user, groups), *_GUARD, *argv)
     except sh.CommandNotFound as missing:
         name = str(missing)
         package = PACKAGES.get(name, name)
@@ -68,13 +78,27 @@ def run(argv: Sequence[str], *, timeout: float | None = None, env: Mapping[str, 
 
 
 class Process:
-    """A running program. Its stdout is kept (or written to `out`), of its stderr the last lines."""
+    """A running program. Its stdout is kept (or written to `out`), of its stderr the last lines.
 
-    def __init__(self, argv: Sequence[str], *, out: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    `pass_fds`: inheritable descriptors that it gets beside the standard three. `user`: whom it runs as (we must be root),
+    with `groups` (ids) and no way back.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        out: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        user: str = "",
+        groups: Sequence[int] = (),
+    ) -> None:
         self.argv = tuple(argv)
         self._stdout: list[str] = []
         self._stderr: deque[str] = deque(maxlen=_TAIL)
-        self._handle = _command(argv)(
+        self._handle = _command(argv, user, groups)(
+            _pass_fds=set(pass_fds),
             _bg=True,
             _bg_exc=False,
             _new_session=True,
