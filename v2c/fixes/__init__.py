@@ -4,22 +4,54 @@ A fix reads `Needs` (what the guest must be able to do) and never the name of a 
 sentence that users read verbatim, or None; `apply` writes through the guest only. After `apply`, `detect` answers None.
 """
 
-from typing import Protocol
+from v2c.fixes.fix import Edit, Edits, Fix
+from v2c.fixes.linux.blacklists import Blacklists
+from v2c.fixes.linux.cloudinit import CloudInit
+from v2c.fixes.linux.crypttab import CrypttabNames
+from v2c.fixes.linux.fallback import UefiFallback
+from v2c.fixes.linux.fstab import FstabNames
+from v2c.fixes.linux.ifupdown import Ifupdown
+from v2c.fixes.linux.initramfs import Initramfs
+from v2c.fixes.linux.initramfsconf import InitramfsConfig
+from v2c.fixes.linux.kernelcmdline import KernelCommandLineKept
+from v2c.fixes.linux.kernelroot import DeviceMaps, KernelRoot, Resume
+from v2c.fixes.linux.kernelwords import KernelWords
+from v2c.fixes.linux.lvm import Lvm
+from v2c.fixes.linux.netplan import NetplanAnyCard
+from v2c.fixes.linux.networkd import NetworkdAnyCard
+from v2c.fixes.linux.networkmanager import NetworkManagerAnyCard
+from v2c.fixes.linux.nicnames import PinnedNames
+from v2c.fixes.linux.probe import ProbePlanted
+from v2c.fixes.linux.selinux import Relabel
+from v2c.fixes.linux.tools import HypervisorTools
 
-from v2c.guest import Guest
-from v2c.model import Needs
+INITRAMFS = Initramfs()
 
+FIXES: tuple[Fix, ...] = (
+    # where the disks are
+    FstabNames(),
+    CrypttabNames(),
+    KernelCommandLineKept(),  # before the words are changed, so that the new file gets them too
+    KernelRoot(),
+    KernelWords(),
+    DeviceMaps(),
+    Resume(),
+    Lvm(),
+    # who may load, run and be reached
+    Blacklists(),
+    HypervisorTools(),
+    CloudInit(),
+    PinnedNames(),
+    Ifupdown(),
+    NetplanAnyCard(),
+    NetworkdAnyCard(),
+    NetworkManagerAnyCard(),
+    ProbePlanted(),
+    # how it starts: the image takes in all that stands above
+    InitramfsConfig(),
+    INITRAMFS,
+    UefiFallback(),
+    Relabel(),
+)
 
-class Fix(Protocol):
-    """One repair."""
-
-    id: str
-    title: str
-
-    def detect(self, guest: Guest, need: Needs) -> str | None:
-        """Why it is needed, as a sentence; None: not mine, or already so. Reads only."""
-        ...
-
-    def apply(self, guest: Guest, need: Needs) -> None:
-        """Makes it so."""
-        ...
+__all__ = ["FIXES", "INITRAMFS", "Edit", "Edits", "Fix"]

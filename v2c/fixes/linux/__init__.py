@@ -1,0 +1,1 @@
+"""Repairs of Linux guests. A file per thing that is repaired."""

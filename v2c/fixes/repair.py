@@ -1,0 +1,62 @@
+"""Runs the fixes over one guest, in order, and holds each to its word."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from v2c.errors import BlockedError, GuestError, UsageError
+from v2c.events import Meter
+from v2c.fixes import FIXES, INITRAMFS
+from v2c.guest.ledger import Ledger
+from v2c.model import Caps, Change, Finding, Level, Needs
+
+SLOW = {INITRAMFS.id: "initramfs"}  # fixes that are timed under a name of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was found (fix id, reason), what was changed, what the user should know, what the guest can drive now."""
+
+    reasons: tuple[tuple[str, str], ...]
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+    caps: Caps
+
+
+def repair(guest: Ledger, needs: Needs, *, skip: Sequence[str] = (), meter: Meter) -> Repaired:
+    """Repairs a guest; twice is harmless, the second time changes nothing.
+
+    `skip` names fixes that are left out. BlockedError when a fix finds what no repair can help; GuestError when a fix fails, or
+    finds its own reason again after it was applied. Phases: repair, initramfs, proof.
+    """
+    unknown = sorted(set(skip) - {fix.id for fix in FIXES})
+    if unknown:
+        raise UsageError(f"there is no fix {', '.join(unknown)}", remedy=f"choose from {', '.join(f.id for f in FIXES)}")
+    reasons: list[tuple[str, str]] = []
+    findings: list[Finding] = []
+    for fix in FIXES:
+        if fix.id in skip:
+            continue
+        with meter.phase(SLOW.get(fix.id, "repair")), guest.doing(fix.id):
+            reason = fix.detect(guest, needs)
+            told = list(fix.findings(guest, needs))
+            for finding in told:
+                meter.found(finding)
+            findings += told
+            blockers = [finding for finding in told if finding.level is Level.BLOCKER]
+            if blockers:
+                raise BlockedError(f"{blockers[0].subject}: {blockers[0].text}", remedy=blockers[0].remedy)
+            if reason is None:
+                continue
+            meter.note(f"{fix.title}: {reason}")
+            reasons.append((fix.id, reason))
+            fix.apply(guest, needs)
+            again = fix.detect(guest, needs)
+            if again is not None:
+                raise GuestError(f'the fix "{fix.id}" was applied, and yet {again}', remedy=f"leave it out with --skip {fix.id}")
+    with meter.phase("proof"):
+        for fix in FIXES:
+            undone = fix.detect(guest, needs) if fix.id in dict(reasons) else None
+            if undone is not None:
+                raise GuestError(f'what the fix "{fix.id}" did was undone by a later one: {undone}', remedy="report this guest")
+        caps = INITRAMFS.prove(guest, needs)
+    return Repaired(tuple(reasons), guest.changes, tuple(findings), caps)
