@@ -1,0 +1,337 @@
+"""What every target promises: each member of the family runs `class TestMine(TargetContract)` with its `make` and `read`."""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from v2c.blocks import BlockMap
+from v2c.errors import TargetError
+from v2c.events import Meter
+from v2c.journal import Intent, MemoryJournal
+from v2c.model import KIB, MIB, Caps, Disk, DiskPlan, Firmware, Level, Machine, Needs, Placement, Plan, Ref
+from v2c.targets import Target
+from v2c.transfer import DiskWriter
+
+JOB = "job-1"
+CAPS = Caps(Firmware.BIOS, boot_disk="d0")
+
+
+class Died(BaseException):
+    """A kill, as near as one process can have it: nothing after it runs."""
+
+
+@dataclass
+class MortalJournal(MemoryJournal):
+    """A journal whose process dies at the `at`th intent: when its effect has happened and its ref was not written yet."""
+
+    at: int = -1
+    count: int = field(default=0)
+
+    @contextmanager
+    def intent(self, kind: str, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Intent]:
+        with super().intent(kind, name, tags) as intent:
+            yield intent
+            self.count += 1
+            if self.count == self.at:
+                intent.ref = None
+                raise Died
+
+
+def block(index: int, length: int) -> bytes:
+    """Noise, text and a hole."""
+    dice = random.Random(index)
+    whole = dice.randbytes(length // 2 - length // 8) + bytes(length // 4) + b"v2c " * (length // 4)
+    return whole[:length].ljust(length, b"\0")
+
+
+class TargetContract:
+    """`size`: bytes of the first source disk; a member whose disks are large may make it so."""
+
+    size = 17 * MIB
+    second = 5 * MIB
+
+    def make(self, folder: Path) -> Target:
+        """The target over what `folder` holds: called again, it is the same place, seen by another process."""
+        raise NotImplementedError
+
+    def read(self, target: Target, disk: Ref, folder: Path) -> Path:
+        """What a committed disk holds, as a raw file, by a reader that is not the writer's."""
+        raise NotImplementedError
+
+    # ---- what the tests stand on -------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        """A folder for the target alone."""
+        folder = tmp_path / "place"
+        folder.mkdir()
+        return folder
+
+    def plan(self, target: Target, disks: int = 1, job: str = JOB) -> Plan:
+        sizes = [self.size, self.second, self.second + 512][:disks]
+        unit = target.features.size_unit
+        machine = Machine("erp", tuple(Disk(f"d{n}", size, allocated=MIB) for n, size in enumerate(sizes)))
+        planned = tuple(DiskPlan(f"d{n}", f"erp-{n}", size, -(-size // unit) * unit) for n, size in enumerate(sizes))
+        return Plan(job, machine, "here", target.platform, planned, Needs(Firmware.BIOS), data_bytes=disks * MIB)
+
+    def blocks(self, target: Target, plan: Plan, number: int = 0) -> dict[int, bytes]:
+        """Blocks of a disk's source: the first, the last (a short one), and some between."""
+        size, chunk = plan.disks[number].source_size, target.features.chunk
+        last = (size - 1) // chunk
+        wanted = sorted({0, 1, last // 2, last} & set(range(last + 1)))
+        return {index: block(index, min(chunk, size - index * chunk)) for index in wanted}
+
+    def ready(self, place: Path, disks: int = 1) -> tuple[Target, Plan, MemoryJournal]:
+        target, journal = self.make(place), MemoryJournal(JOB)
+        plan = self.plan(target, disks)
+        list(target.reserve(plan, journal))
+        return target, plan, journal
+
+    def put(self, writer: DiskWriter, blocks: Mapping[int, bytes], *, only: int | None = None) -> None:
+        for index in sorted(blocks)[:only]:
+            data = blocks[index] + bytes(-len(blocks[index]) % 512)
+            writer.put(index, data, hashlib.sha256(data).digest())
+
+    def known(self, folder: Path, target: Target, blocks: Mapping[int, bytes]) -> BlockMap:
+        """The block map that says these were put."""
+        told = BlockMap.open(folder / f"{len(list(folder.iterdir()))}.blocks")
+        told.begin("capture", "generation", target.features.chunk)
+        for index, data in blocks.items():
+            told.wrote(index, hashlib.sha256(data + bytes(-len(data) % 512)).digest())
+        return told
+
+    def disk(self, target: Target, plan: Plan, journal: MemoryJournal, number: int = 0, told: BlockMap | None = None) -> Ref:
+        """One disk, written and committed; with a block map, as a transfer does it: what is there is not put again."""
+        with target.writer(plan, plan.machine.disks[number], None, journal) as writer:
+            blocks = self.blocks(target, plan, number)
+            writer.expect(sorted(blocks))
+            missing = set(writer.missing(told)) if told else set(blocks)
+            for index, data in blocks.items():
+                if told is None or index in missing or not told.ours(index):
+                    self.put(writer, {index: data})
+                    if told is not None:
+                        told.wrote(index, hashlib.sha256(data + bytes(-len(data) % 512)).digest())
+            return writer.commit()
+
+    def expected(self, target: Target, plan: Plan, blocks: Mapping[int, bytes], number: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(offset, bytes) of the whole disk at the target, a MiB at a time."""
+        size, chunk = plan.disks[number].target_size, target.features.chunk
+        for at in range(0, size, MIB):
+            length = min(MIB, size - at)
+            data = blocks.get(at // chunk, b"")[at % chunk : at % chunk + length]
+            yield at, data.ljust(length, b"\0")
+
+    def holds(self, raw: Path, target: Target, plan: Plan, blocks: Mapping[int, bytes], number: int = 0) -> None:
+        assert raw.stat().st_size == plan.disks[number].target_size
+        with raw.open("rb") as file:
+            for at, data in self.expected(target, plan, blocks, number):
+                assert file.read(len(data)) == data, f"the MiB at {at} differs"
+
+    @staticmethod
+    def tree(folder: Path) -> dict[str, tuple[int, int]]:
+        """Every path below, with size and time of change."""
+        return {str(p.relative_to(folder)): (p.lstat().st_size, p.lstat().st_mtime_ns) for p in folder.rglob("*")}
+
+    # ---- the promises ------------------------------------------------------------------------------------------------------
+
+    def test_features_make_sense(self, place: Path) -> None:
+        features = self.make(place).features
+        assert features.chunk % (64 * KIB) == 0 and features.size_unit % 512 == 0 and features.parallel >= 1
+        assert not (features.sequential and features.parallel > 1)
+
+    def test_check_writes_nothing(self, place: Path) -> None:
+        target = self.make(place)
+        plan = self.plan(target, 2)
+        before = self.tree(place)
+        assert [f for f in target.check(plan) if f.level is Level.BLOCKER] == []
+        assert self.tree(place) == before
+        journal = MemoryJournal(JOB)
+        list(target.reserve(plan, journal))
+        self.disk(target, plan, journal)
+        before = self.tree(place)
+        assert [f for f in self.make(place).check(plan) if f.level is Level.BLOCKER] == [], "our own work stands in our way"
+        assert self.tree(place) == before
+
+    def test_reserve_twice_is_one(self, place: Path) -> None:
+        target, plan, journal = self.ready(place, 2)
+        before, refs = self.tree(place), journal.refs()
+        assert list(target.reserve(plan, journal)) == list(self.make(place).reserve(plan, journal))
+        assert self.tree(place).keys() == before.keys() and journal.refs() == refs and journal.pending() == []
+
+    def test_a_disk_holds_what_was_put_and_zeros_beyond(self, place: Path, tmp_path: Path) -> None:
+        target, plan, journal = self.ready(place, 3)
+        for number in range(3):
+            ref = self.disk(target, plan, journal, number)
+            raw = self.read(target, ref, tmp_path)
+            self.holds(raw, target, plan, self.blocks(target, plan, number), number)
+
+    def test_put_and_commit_twice_are_harmless(self, place: Path, tmp_path: Path) -> None:
+        target, plan, journal = self.ready(place)
+        blocks = self.blocks(target, plan)
+        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect(sorted(blocks))
+            for index in sorted(blocks):
+                self.put(writer, {index: blocks[index]})
+                self.put(writer, {index: blocks[index]})
+            writer.flush()
+            ref = writer.commit()
+            assert writer.commit() == ref
+        with self.make(place).writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect(sorted(blocks))
+            assert list(writer.missing(self.known(tmp_path, target, blocks))) == []
+            assert writer.commit() == ref
+        assert journal.refs("disk").count(ref) == 1
+        self.holds(self.read(target, ref, tmp_path), target, plan, blocks)
+
+    def test_a_writer_opened_again_goes_on(self, place: Path, tmp_path: Path) -> None:
+        target, plan, journal = self.ready(place)
+        blocks = self.blocks(target, plan)
+        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect(sorted(blocks))
+            self.put(writer, blocks, only=2)
+        again = self.make(place)
+        done = {index: blocks[index] for index in sorted(blocks)[:2]}
+        with again.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect(sorted(blocks))
+            assert list(writer.missing(self.known(tmp_path, target, done))) == []
+            self.put(writer, {index: data for index, data in blocks.items() if index not in done})
+            ref = writer.commit()
+        self.holds(self.read(again, ref, tmp_path), again, plan, blocks)
+
+    def test_what_the_target_lost_is_missing(self, place: Path, tmp_path: Path) -> None:
+        target, plan, journal = self.ready(place)
+        blocks = self.blocks(target, plan)
+        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect(sorted(blocks))
+            assert list(writer.missing(self.known(tmp_path, target, blocks))) == sorted(blocks)
+
+    def test_blocks_beyond_the_disk_are_refused(self, place: Path) -> None:
+        target, plan, journal = self.ready(place)
+        beyond = -(-plan.disks[0].target_size // target.features.chunk)
+        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect([0, beyond])
+            with pytest.raises(TargetError):
+                self.put(writer, {beyond: bytes(512)})
+
+    def test_abandon_leaves_no_disk(self, place: Path) -> None:
+        target, plan, journal = self.ready(place)
+        before = self.tree(place).keys()
+        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            blocks = self.blocks(target, plan)
+            writer.expect(sorted(blocks))
+            self.put(writer, blocks)
+            writer.abandon()
+        big = {p for p in self.tree(place).keys() - before if (place / p).is_file() and (place / p).stat().st_blocks > 8}
+        assert big == set()
+
+    def test_find_lists_ours_and_only_ours(self, place: Path) -> None:
+        target, plan, journal = self.ready(place, 2)
+        refs = [self.disk(target, plan, journal, number) for number in range(2)]
+        image = target.register(plan, refs, CAPS, journal)
+        found = list(self.make(place).find(JOB))
+        assert {*refs, image} <= set(found)
+        assert set(journal.refs()) == set(found), "the journal and the tags tell different stories"
+        assert list(target.find("job-2")) == []
+
+    def test_an_unfinished_disk_is_found(self, place: Path) -> None:
+        target, plan, journal = self.ready(place)
+        blocks = self.blocks(target, plan)
+        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            writer.expect(sorted(blocks))
+            self.put(writer, blocks, only=1)
+        assert set(journal.refs("disk")) == {ref for ref in self.make(place).find(JOB) if ref.kind == "disk"} != set()
+
+    def test_register_twice_is_one(self, place: Path) -> None:
+        target, plan, journal = self.ready(place)
+        refs = [self.disk(target, plan, journal)]
+        image = target.register(plan, refs, CAPS, journal)
+        before = self.tree(place).keys()
+        assert self.make(place).register(plan, refs, CAPS, journal) == image
+        assert self.tree(place).keys() == before and journal.refs("image").count(image) == 1
+
+    @pytest.mark.parametrize("backwards", [True, False])
+    def test_destroying_all_leaves_nothing(self, place: Path, backwards: bool) -> None:
+        empty = self.tree(place).keys()
+        target, plan, journal = self.ready(place, 2)
+        self.disk(target, plan, journal)
+        with target.writer(plan, plan.machine.disks[1], None, journal) as writer:
+            writer.expect([0])
+            self.put(writer, self.blocks(target, plan, 1), only=1)
+        target = self.make(place)
+        made = list(reversed(journal.refs())) if backwards else journal.refs()
+        for ref in made:
+            target.destroy(ref)
+        assert list(target.find(JOB)) == []
+        left = {p for p in self.tree(place).keys() - empty if (place / p).is_file()}
+        assert {p for p in left if not p.endswith("events")} == set()
+        for ref in made:
+            target.destroy(ref)  # absent is success
+
+    def test_what_is_not_ours_is_left_alone(self, place: Path) -> None:
+        target, plan, journal = self.ready(place)
+        ref = self.disk(target, plan, journal)
+        before = self.tree(place)
+        foreign = Ref(ref.kind, ref.id, tuple((k, "job-2" if k == "job" else v) for k, v in ref.attributes))
+        for stranger in (foreign, Ref(ref.kind, ref.id)):
+            with pytest.raises(TargetError):
+                target.destroy(stranger)
+        assert self.tree(place) == before
+
+    def test_another_job_cannot_take_the_same_name(self, place: Path) -> None:
+        """Either it gets a place of its own, or a blocker and a refusal: never the first job's disks."""
+        target, plan, journal = self.ready(place)
+        ref = self.disk(target, plan, journal)
+        before = self.tree(place)
+        other, theirs = self.plan(target, job="job-2"), MemoryJournal("job-2")
+        refused = [f for f in target.check(other) if f.level is Level.BLOCKER]
+        if refused:
+            with pytest.raises(TargetError):
+                list(target.reserve(other, theirs))
+            assert self.tree(place) == before
+        else:
+            list(target.reserve(other, theirs))
+            assert self.disk(target, other, theirs) != ref
+            assert ref in set(target.find(JOB))
+
+    @pytest.mark.parametrize("at", range(1, 5))
+    def test_what_a_kill_left_open_is_adopted(self, place: Path, tmp_path: Path, at: int) -> None:
+        """The process dies between an effect and its ref; the next one makes nothing a second time."""
+        journal = MortalJournal(JOB, at=at)
+        told = self.known(tmp_path, self.make(place), {})
+        for attempt in range(2):
+            target = self.make(place)
+            plan = self.plan(target)
+            try:
+                list(target.reserve(plan, journal))
+                ref = self.disk(target, plan, journal, told=told)
+                image = target.register(plan, [ref], CAPS, journal)
+                break
+            except Died:
+                assert attempt == 0 and len(journal.pending()) == 1
+        assert journal.pending() == []
+        assert set(journal.refs()) == set(target.find(JOB))
+        assert {ref, image} <= set(journal.refs())
+        self.holds(self.read(target, ref, tmp_path), target, plan, self.blocks(target, plan))
+
+    def test_instances_are_launched_once(self, place: Path) -> None:
+        target, plan, journal = self.ready(place)
+        refs = [self.disk(target, plan, journal)]
+        image = target.register(plan, refs, CAPS, journal)
+        if not target.features.launches:
+            with pytest.raises(TargetError):
+                target.launch(plan, image, Placement(), journal, Meter())
+            return
+        instance = target.launch(plan, image, Placement(), journal, Meter())
+        assert self.make(place).launch(plan, image, Placement(), journal, Meter()) == instance
+        assert instance in set(target.find(JOB)) and target.observe(instance).state
+        target.stop(instance, journal)
+        target.stop(instance, journal)
+        assert not target.observe(instance).alive
+        target.destroy(instance)
+        assert instance not in set(target.find(JOB))
+        target.destroy(instance)
