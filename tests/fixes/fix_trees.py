@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from v2c.fixes.fix import text
 from v2c.guest.formats.lines import Table
 from v2c.guest.formats.modprobe import canonical
 from v2c.guest.formats.shellvars import ShellVars
@@ -78,12 +79,9 @@ def update_initramfs(guest: MemoryGuest, argv: Sequence[str]) -> str:
     """What initramfs-tools does: takes the listed modules and the configuration of the guest."""
     release = argv[argv.index("-k") + 1]
     listed = [row.words[0] for row in Table(guest.text("/etc/initramfs-tools/modules")).lines if row.words]
-    texts = {
-        f"conf/conf.d/{n}": guest.text(f"/etc/initramfs-tools/conf.d/{n}") for n in guest.names("/etc/initramfs-tools/conf.d")
-    }
-    texts |= {f"etc/modprobe.d/{n}": guest.text(f"/etc/modprobe.d/{n}") for n in guest.names("/etc/modprobe.d")}
-    if guest.exists("/etc/crypttab"):
-        texts["cryptroot/crypttab"] = guest.text("/etc/crypttab")
+    copied = {"conf/conf.d": "/etc/initramfs-tools/conf.d", "etc/modprobe.d": "/etc/modprobe.d"}
+    texts = {f"{to}/{n}": text(guest, f"{folder}/{n}") or "" for to, folder in copied.items() for n in guest.names(folder)}
+    texts["cryptroot/crypttab"] = text(guest, "/etc/crypttab") or ""
     guest.write(f"/boot/initrd.img-{release}", image(closure(listed), texts, release))
     for path in guest.glob("/boot/efi/*/*/initrd.img-*"):  # post-update.d/systemd-boot
         guest.write(path, image(closure(listed), texts, release))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from v2c.fixes.repair import Repaired, repair
 from v2c.guest.ledger import Ledger
 from v2c.guest.memory import MemoryGuest, Node, link
 from v2c.model import Needs
+
+Entries = dict[str, str | bytes | Node | None]
 
 EXPECT = Path(__file__).parent / "expect"
 
@@ -30,7 +33,7 @@ def story(done: Repaired) -> str:
         f"drives {k.release}: initramfs {' '.join(k.initramfs)}; present {' '.join(k.present)}\n" for k in done.caps.kernels
     ]
     parts += [f"\n== {c.fix}: {c.kind} {c.path}\n{c.diff}\n" for c in done.changes]
-    return "".join(parts)
+    return re.sub(r"\([^()]* -> [^()]* bytes\)", "(SIZES)", "".join(parts))  # of images, which zlib packs as it likes
 
 
 @pytest.mark.parametrize("platform", NEEDS)
@@ -145,13 +148,9 @@ OLD = "4.19.0-1-amd64"
 
 
 def test_an_unfit_kernel_is_warned_of_and_left_alone() -> None:
-    guest = RECIPES["debian12-bios"].guest(
-        **{
-            f"/boot/vmlinuz-{OLD}": b"k",
-            f"/boot/initrd.img-{OLD}": image([]),
-            f"/usr/lib/modules/{OLD}/modules.dep": "kernel/drivers/scsi/sd_mod.ko:\n",
-        }
-    )
+    more: Entries = {f"/boot/vmlinuz-{OLD}": b"k", f"/boot/initrd.img-{OLD}": image([])}
+    more[f"/usr/lib/modules/{OLD}/modules.dep"] = "kernel/drivers/scsi/sd_mod.ko:\n"
+    guest = RECIPES["debian12-bios"].guest(**more)
     done = run(guest, NEEDS["aws"])
     assert [(f.id, f.subject) for f in done.findings if f.id == "kernel.unfit"] == [("kernel.unfit", OLD)]
     assert [k.release for k in done.caps.kernels] == [RELEASE]
@@ -166,7 +165,7 @@ def test_no_kernel_with_the_driver_is_an_error() -> None:
 
 def test_a_default_kernel_without_the_driver_is_an_error() -> None:
     newer = "6.9.0-1-amd64"
-    tree = {f"/boot/vmlinuz-{newer}": b"k", f"/usr/lib/modules/{newer}/modules.dep": "x.ko:\n"}
+    tree: Entries = {f"/boot/vmlinuz-{newer}": b"k", f"/usr/lib/modules/{newer}/modules.dep": "x.ko:\n"}
     config = RECIPES["debian12-bios"].guest().text("/boot/grub/grub.cfg").replace(RELEASE, newer, 2)
     with pytest.raises(GuestError, match=f"the kernel {newer}, which boots by default, has no nvme"):
         run(RECIPES["debian12-bios"].guest(**tree, **{"/boot/grub/grub.cfg": config}), NEEDS["aws"])
@@ -178,7 +177,7 @@ def test_a_damaged_image_is_said_to_be_damaged() -> None:
         run(guest, NEEDS["aws"])
 
 
-HOSTILE: dict[str, dict[str, str | bytes | Node | None]] = {
+HOSTILE: dict[str, Entries] = {
     "symlink loops": {
         "/etc/fstab": link("/etc/fstab"),
         "/etc/crypttab": link("crypttab"),
@@ -207,8 +206,10 @@ HOSTILE: dict[str, dict[str, str | bytes | Node | None]] = {
         "/etc/network/interfaces": "source /etc/network/interfaces.d/*\nsource /etc/network/interfaces\nauto ens192\n",
         "/etc/network/interfaces.d/a": "source /etc/network/interfaces.d/*\nsource ../../../../../*\n",
     },
-    "nothing there": {path: None for path in RECIPES["debian12-bios"].tree if path.startswith(("/etc/", "/boot/grub"))}
-    | {"/etc/initramfs-tools/modules": ""},
+    "nothing there": {
+        **dict.fromkeys(path for path in RECIPES["debian12-bios"].tree if path.startswith(("/etc/", "/boot/grub"))),
+        "/etc/initramfs-tools/modules": "",
+    },
 }
 
 

@@ -59,6 +59,8 @@ _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
 _WORD = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_\w{20,}|\b(Bearer|Basic)\s+\S+", re.IGNORECASE)
 
+LONGEST = 16_384  # of a line that is shown: the patterns are slow on longer ones, and no configuration has them
+
 
 def secret_file(path: str) -> bool:
     """Whether a file is never shown as text."""
@@ -102,6 +104,8 @@ def redact(path: str, text: str) -> str:
 
 
 def _line(line: str, options: bool) -> str:
+    if len(line) > LONGEST:
+        return HIDDEN
     line = _URL.sub(lambda m: f"{m['scheme']}{HIDDEN}@", line)
     line = _HASH.sub(HIDDEN, line)
     line = _WORD.sub(HIDDEN, line)
