@@ -3,17 +3,18 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from v2c.errors import UsageError
-from v2c.model import AddressNeed, Firmware, Repair
+from v2c.model import AddressNeed, DiskFormat, Firmware, Nic, Repair
 
 if TYPE_CHECKING:
     from v2c.pipeline import Request
+    from v2c.sources.spec import MachineSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,7 +82,11 @@ machine = together(
     click.option("--firmware", type=click.Choice([f.value for f in Firmware]), help="What starts its boot loader."),
     click.option("--nic", "nics", multiple=True, metavar="MAC", help="A network card by hardware address; once per card."),
     click.option(
-        "--format", "formats", multiple=True, metavar="FORMAT", help="The disks' format: raw, qcow2, vmdk, vhd, vhdx, vdi."
+        "--format",
+        "formats",
+        multiple=True,
+        type=click.Choice([f.value for f in DiskFormat]),
+        help="The disks' format, where names do not tell; once for all, or once per disk.",
     ),
 )
 
@@ -234,3 +239,27 @@ def request(sources: tuple[str, ...], target: str, places: Places, **choices: An
     job = jobs.job_id(sources, target, repair)
     folder = str(places.workdir / job)
     return pipeline.Request(job, sources, target, folder, described(**declared), repair, **choices)
+
+
+def described(
+    machine_file: Path | None,
+    name: str | None,
+    memory: int | None,
+    vcpus: int | None,
+    firmware: str | None,
+    nics: tuple[str, ...],
+    formats: tuple[str, ...],
+) -> "MachineSpec":
+    """What the user says of the machine: the file, and the flags over it."""
+    from v2c.sources.spec import MachineSpec, load_spec
+
+    said = load_spec(machine_file) if machine_file else MachineSpec()
+    flags: dict[str, Any] = {
+        "name": name,
+        "memory_mib": memory,
+        "vcpus": vcpus,
+        "firmware": Firmware(firmware) if firmware else None,
+        "nics": tuple(Nic(nic(word)) for word in nics) or None,
+        "formats": tuple(DiskFormat(word) for word in formats) or None,
+    }
+    return replace(said, **{name: value for name, value in flags.items() if value is not None})
