@@ -80,7 +80,8 @@ class StepRecord:
 class Report:
     """Everything that is told about one migration. Rendered as HTML, JSON and JUnit by `v2c.report`.
 
-    `plan` and `facts` (as inspected before the repair) are what a later `v2c validate` compares the instance with.
+    `plan` and `facts` (as inspected before the repair) are what a later `v2c validate` compares the instance, launched
+    from `image` again, with.
     """
 
     job: str
@@ -93,6 +94,7 @@ class Report:
     changes: tuple[Change, ...] = ()
     reasons: tuple[tuple[str, str], ...] = ()
     steps: tuple[StepRecord, ...] = ()
+    image: Ref | None = None
     instance: Ref | None = None
     console: str = ""
     screenshot: str = ""
