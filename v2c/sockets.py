@@ -5,7 +5,7 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from v2c.errors import UsageError
@@ -21,13 +21,26 @@ def fresh(folder: Path, stem: str) -> Path:
     return folder / f"{stem[:16]}.{os.getpid()}.{next(_numbers)}.sock"
 
 
-@contextmanager
-def folder(workdir: Path) -> Iterator[Path]:
+def folder(workdir: Path) -> AbstractContextManager[Path]:
     """A folder of mode 0700 for sockets; what dead processes left in it is removed, and the folder when it is empty."""
     path = workdir.absolute() / "sockets"
     if len(os.fsencode(path)) > _LONGEST - _NAME:
-        base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - checked below to be ours alone
-        path = base / f"v2c-{os.getuid()}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+        return _private(_short(hashlib.sha256(os.fsencode(path)).hexdigest()[:12]))
+    return _private(path)
+
+
+def scratch() -> AbstractContextManager[Path]:
+    """The same for whoever has no work folder: a short look into an image."""
+    return _private(_short("scratch"))
+
+
+def _short(name: str) -> Path:
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - checked below to be ours alone
+    return base / f"v2c-{os.getuid()}-{name}"
+
+
+@contextmanager
+def _private(path: Path) -> Iterator[Path]:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

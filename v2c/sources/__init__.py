@@ -4,16 +4,19 @@ A source's disks are never written. Every other change to a source (a snapshot, 
 before it is made and undone by `destroy` or `start`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import Disk, Finding, Machine, Marks, Ref
 from v2c.nbd import Export
+
+if TYPE_CHECKING:
+    from v2c.sources.spec import MachineSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,11 @@ class Source(Protocol):
         ...
 
 
-def open_source(locator: str) -> Source:
-    """The source that a locator names: "SCHEME:REST", or the path of a disk file. UsageError when nobody knows it."""
+def open_source(locators: str | Sequence[str], spec: "MachineSpec | None" = None) -> Source:
+    """The source that locators name: one "SCHEME:REST", or the disk files of one machine. UsageError when nobody knows it.
+
+    `spec` is what the user says of the machine; where nobody does, `Machine.assumed` tells what was taken instead.
+    """
     from v2c.sources import registry
 
-    return registry.open_source(locator)
+    return registry.open_source(locators, spec)
