@@ -66,7 +66,7 @@ def _sections(guest: Guest, facts: Facts, disks: Sequence[Path]) -> dict[str, st
         "kernel": facts.default_kernel,
         "cmdline": f"root=UUID={facts.root_uuid} ro",
         "mounts": "\n".join(mounts),
-        "swaps": "\n".join(f"{swap.uuid} {swap.spec}" for swap in facts.swaps),
+        "swaps": "\n".join(f"{swap.spec} {swap.uuid}" for swap in facts.swaps),
         "enabled": "\n".join(f"{unit} enabled enabled" for unit in facts.enabled_units),
         "failed": "",
         "passwd": guest.text("/etc/passwd") if guest.exists("/etc/passwd") else "",
