@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """No test touches the user's own state: the XDG folders and the temporary folder of v2c lie in a folder of the test."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+    for name in ("XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
     for name in [n for n in os.environ if n.startswith("V2C_") and n not in ("V2C_CACHE", "V2C_SOAK_KILLS")]:
         monkeypatch.delenv(name)
