@@ -1,0 +1,312 @@
+"""One machine's journey, told in verbs.
+
+    describe -> plan -> reserve -> capture -> fix -> [rehearse] -> upload -> register -> [launch -> validate] -> finalize
+
+`journey` is the story that the engine makes durable: every step takes and returns plain values, so a step that ended is never
+done again, and a step that was cut off opens what it needs anew. The functions below it are the steps, in the same order.
+"""
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from v2c import plan as planning
+from v2c.engine import Steps, story
+from v2c.errors import BlockedError, SourceError
+from v2c.events import Meter
+from v2c.fixes.repair import repair
+from v2c.guest.ledger import Ledger
+from v2c.guest.opening import open_guest
+from v2c.journal import Journal
+from v2c.model import (
+    Check,
+    Disk,
+    Expectation,
+    Facts,
+    Fitted,
+    Machine,
+    Observation,
+    Placement,
+    Plan,
+    ProbeNeed,
+    Ref,
+    Repair,
+    Report,
+    Verdict,
+)
+from v2c.overlays import Overlays, open_overlays
+from v2c.platforms import payload, platform, platforms
+from v2c.rehearsal.rehearse import rehearse
+from v2c.sources import Source, open_source
+from v2c.sources.spec import MachineSpec
+from v2c.targets import Target, open_target
+from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
+from v2c.validate.boot import Evidence, await_probe
+from v2c.validate.checks import compare, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for one machine; goes into the engine as JSON, so it names secrets and never holds them.
+
+    `workdir` is where this job's overlays and block maps lie (not part of the job's identity).
+    """
+
+    job: str
+    sources: tuple[str, ...]
+    target: str
+    workdir: str
+    spec: MachineSpec = field(default_factory=MachineSpec)
+    repair: Repair = field(default_factory=Repair)
+    rehearse: bool | None = None
+    network: bool = False
+    boot_timeout_s: int = 600
+    bandwidth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The disks at the target, and how each went."""
+
+    disks: tuple[Ref, ...]
+    results: tuple[TransferResult, ...]
+
+
+@story("journey")
+def journey(steps: Steps, request: Request, journal: Journal) -> Report:
+    """Moves one machine. Returns the report; its verdict says whether the machine that came up is the same one."""
+    source = open_source(request.sources, request.spec)
+    target = open_target(request.target)
+
+    machine = steps("describe", lambda _: source.describe(request.spec.name or ""), returns=Machine)
+    plan = steps("plan", lambda _: make_plan(request, machine, source, target), returns=Plan)
+    if plan.blockers:
+        first = plan.blockers[0]
+        raise BlockedError(f"{first.subject}: {first.text}", remedy=first.remedy)
+    steps("reserve", lambda _: tuple(target.reserve(plan, journal)), returns=tuple[Ref, ...])
+    capture = steps("capture", lambda _: source.capture(machine, None, journal), returns=Ref)
+    fitted = steps("fix", lambda meter: fix(request, plan, source, capture, meter), returns=Fitted)
+    if request.rehearse or (request.rehearse is None and target.features.rehearse):
+        steps("rehearse", lambda meter: boot_test(request, plan, source, capture, fitted, meter), returns=Observation)
+    uploaded = steps(
+        "upload",
+        lambda meter: upload(request, plan, source, target, capture, fitted, journal, meter),
+        returns=Uploaded,
+        retries=3,
+    )
+    image = steps("register", lambda _: target.register(plan, uploaded.disks, fitted.caps, journal), returns=Ref)
+    instance: Ref | None = None
+    evidence: Evidence | None = None
+    if target.features.launches:
+        placement = Placement(isolated=not request.network, timeout_s=request.boot_timeout_s)
+        instance = steps("launch", lambda meter: target.launch(plan, image, placement, journal, meter), returns=Ref)
+        evidence = steps("validate", lambda meter: validate(target, plan, image, placement, journal, meter), returns=Evidence)
+    steps("finalize", lambda _: finalize(request), returns=int)
+    return conclude(steps, request, plan, fitted, image, instance, evidence)
+
+
+def make_plan(request: Request, machine: Machine, source: Source, target: Target) -> Plan:
+    """The plan, with what source and target have to say about it."""
+    arrival = platform(target.platform)
+    probe = None
+    if target.features.launches or request.rehearse:
+        probe = ProbeNeed(
+            nonce=secrets.token_hex(8),
+            device=arrival.arrive.serial,
+            script=payload("v2c-probe.sh"),
+            unit=payload("v2c-probe.service"),
+        )
+    choices = planning.Choices(
+        target=request.target,
+        repair=request.repair,
+        size_unit=target.features.size_unit,
+        launches=target.features.launches,
+        rehearse=bool(request.rehearse),
+        bandwidth=request.bandwidth,
+    )
+    plan = planning.make(request.job, machine, arrival, platforms(), choices, probe, source.check(machine))
+    return planning.with_findings(plan, target.check(plan))
+
+
+def fix(request: Request, plan: Plan, source: Source, capture: Ref, meter: Meter) -> Fitted:
+    """Repairs the machine on fresh overlays, in one appliance; seals them and says under which generation."""
+    folder = workdir(request)
+    with (
+        source.open(capture, plan.machine, folder) as opened,
+        open_overlays(folder, plan.machine, opened, generation=None, writable=True) as overlays,
+    ):
+        fitted = fit(plan, overlays, meter)
+        with meter.phase("seal"):
+            generation = overlays.seal()
+        return replace(fitted, generation=generation, overlays=overlays.files)
+
+
+def fit(plan: Plan, overlays: Overlays, meter: Meter, *, trim: bool = True) -> Fitted:
+    """Repairs the machine that the overlays hold. The appliance is gone, and all is written, when this returns."""
+    repaired = plan.repair
+    with open_guest(
+        plan.machine,
+        overlays.exports,
+        writable=True,
+        keys=repaired.keys,
+        root=repaired.root,
+        leave=plan.needs.leave,
+        meter=meter,
+    ) as guest:
+        ledger = Ledger(guest)
+        done = repair(ledger, plan.needs, skip=repaired.skip, meter=meter)
+        if trim:
+            with meter.phase("trim"):
+                guest.trim()
+        facts, found = guest.facts, tuple(guest.findings)
+    return Fitted(
+        generation="",
+        overlays=overlays.files,
+        caps=done.caps,
+        facts=facts,
+        reasons=done.reasons,
+        changes=done.changes,
+        findings=(*found, *done.findings),
+        seconds=tuple(meter.phases.items()),
+    )
+
+
+def boot_test(request: Request, plan: Plan, source: Source, capture: Ref, fitted: Fitted, meter: Meter) -> Observation:
+    """Boots the repaired machine on hardware shaped like the target's before a byte is uploaded. Raises ProofError."""
+    with reopened(request, plan, source, capture, fitted) as overlays:
+        return rehearse(
+            overlays.exports, plan, fitted.caps, workdir=workdir(request), timeout_s=request.boot_timeout_s, meter=meter
+        )
+
+
+def upload(
+    request: Request, plan: Plan, source: Source, target: Target, capture: Ref, fitted: Fitted, journal: Journal, meter: Meter
+) -> Uploaded:
+    """Sends every disk's blocks once, all disks side by side. Cut off, it goes on from the block maps."""
+    throttle = Throttle(request.bandwidth) if request.bandwidth else None
+    with reopened(request, plan, source, capture, fitted) as overlays:
+        total = sum(disk.size for disk in plan.machine.disks)
+        with meter.phase("copy", total), ThreadPoolExecutor(len(overlays.exports)) as pool:
+            futures = [
+                pool.submit(send, request, plan, target, disk, overlays, capture, fitted, journal, throttle, meter)
+                for disk, _ in overlays.exports
+            ]
+            sent = [future.result() for future in futures]
+    if source.capture(plan.machine, None, journal) != capture:
+        raise SourceError(f"{plan.machine.name} changed while it was copied", remedy="stop what writes to it and use --again")
+    return Uploaded(tuple(ref for ref, _ in sent), tuple(result for _, result in sent))
+
+
+def send(
+    request: Request,
+    plan: Plan,
+    target: Target,
+    disk: Disk,
+    overlays: Overlays,
+    capture: Ref,
+    fitted: Fitted,
+    journal: Journal,
+    throttle: Throttle | None,
+    meter: Meter,
+) -> tuple[Ref, TransferResult]:
+    """One disk: its blocks into the target's writer, then the commit."""
+    folder = workdir(request)
+    with BlockMap.open(folder / f"{disk.id}.blocks") as blocks, target.writer(plan, disk, None, journal) as writer:
+        result = transfer(
+            overlays.export(disk),
+            writer,
+            blocks,
+            generation=fitted.generation,
+            capture=capture.id,
+            parallel=target.features.parallel,
+            sequential=target.features.sequential,
+            below=overlays.below(disk),
+            size=next(planned.target_size for planned in plan.disks if planned.disk == disk.id),
+            throttle=throttle,
+            meter=meter,
+        )
+        journal.note(f"blocks/{disk.id}", f"{folder / f'{disk.id}.blocks'} {fitted.generation} {result.digest}")
+        return writer.commit(), result
+
+
+def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Evidence:
+    """Waits for the probe of the launched instance (started again when it died with an earlier attempt), then ends the test."""
+    assert plan.needs.probe
+    instance = target.launch(plan, image, placement, journal, meter)
+    try:
+        return await_probe(lambda: target.observe(instance), plan.needs.probe.nonce, placement.timeout_s, meter)
+    finally:
+        target.stop(instance, journal)
+
+
+def finalize(request: Request) -> int:
+    """Removes the scratch: overlays and block maps. Returns how many files."""
+    files = [path for pattern in ("*.qcow2", "*.blocks") for path in workdir(request).glob(pattern)]
+    for path in files:
+        path.unlink()
+    return len(files)
+
+
+def conclude(
+    steps: Steps, request: Request, plan: Plan, fitted: Fitted, image: Ref, instance: Ref | None, evidence: Evidence | None
+) -> Report:
+    """The report: what was expected, what came up, and what nobody could prove."""
+    report = Report(
+        job=request.job,
+        machine=plan.machine.name,
+        source=" ".join(request.sources),
+        target=request.target,
+        verdict=Verdict.OBSERVED,
+        findings=(*plan.findings, *fitted.findings),
+        changes=fitted.changes,
+        reasons=fitted.reasons,
+        steps=steps.records(),
+        image=image,
+        instance=instance,
+        plan=plan,
+        facts=fitted.facts,
+    )
+    return judge(report, plan, fitted.facts, evidence) if evidence else report
+
+
+def judge(report: Report, plan: Plan, facts: Facts, evidence: Evidence) -> Report:
+    """The report with what a boot showed, compared with what the machine was before and what the repair did to it."""
+    boot = platform(plan.platform).boot
+    came = Check(
+        "boot",
+        "the machine comes up",
+        Expectation.DECLARED,
+        "it tells what it is",
+        f"it did after {evidence.seconds:.0f} s" if evidence.probe else evidence.failure or "nothing",
+        Verdict.PASS if evidence.probe else Verdict.FAIL,
+    )
+    checks = (came, *(compare(facts, evidence.probe, plan, report.changes) if evidence.probe else ()))
+    return replace(
+        report,
+        checks=checks,
+        verdict=verdict(checks),
+        console=evidence.observation.console,
+        screenshot=evidence.observation.screenshot,
+        unproven=boot.unproven if boot else (),
+    )
+
+
+@contextmanager
+def reopened(request: Request, plan: Plan, source: Source, capture: Ref, fitted: Fitted) -> Iterator[Overlays]:
+    """The sealed overlays over their source, read-only."""
+    folder = workdir(request)
+    with (
+        source.open(capture, plan.machine, folder) as opened,
+        open_overlays(folder, plan.machine, opened, generation=fitted.generation, writable=False) as overlays,
+    ):
+        yield overlays
+
+
+def workdir(request: Request) -> Path:
+    """This job's own folder."""
+    path = Path(request.workdir)
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
