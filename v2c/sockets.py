@@ -35,8 +35,10 @@ def scratch() -> AbstractContextManager[Path]:
 
 
 def _short(name: str) -> Path:
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - checked below to be ours alone
-    return base / f"v2c-{os.getuid()}-{name}"
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not base or not Path(base).is_dir() or len(os.fsencode(base)) > 30:
+        base = "/tmp"  # noqa: S108 - checked below to be ours alone
+    return Path(base) / f"v2c-{os.getuid()}-{name}"
 
 
 @contextmanager

@@ -4,9 +4,11 @@ The files are read where they lie, by a read-only qemu-nbd, after `v2c.sources.f
 written beside them. They are their own capture, as long as they do not change: `capture` and `open` compare the fingerprint.
 """
 
+import fcntl
 import hashlib
 import os
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from v2c.sources import SourceFeatures, formats
 from v2c.sources.spec import MachineSpec
 
 _EDGE = 64 * KIB  # of each end of a file goes into the fingerprint: boot sector, tables, and a format's footer
+_FLOCK = "hhqqi4x"  # struct flock of Linux on 64-bit machines
+_QEMU_WRITES = 101  # RAW_LOCK_PERM_BASE + the bit number of BLK_PERM_WRITE
 _MEMORY_MIB, _VCPUS = 2048, 2  # what a machine gets of which nobody said; told as a finding
 
 
@@ -167,7 +171,7 @@ class DiskSource:
                 _unlocked(real)
                 image = formats.examine(real, decided)
                 for file in image.files:
-                    _readable(file)
+                    _unwritten(_readable(file))
             for file in image.files:
                 if file in seen:
                     raise UsageError(f"{file} is given twice ({seen[file]} and {path})", remedy="name each disk once")
@@ -231,8 +235,9 @@ def _readable(path: Path) -> Path:
         raise UsageError(f"{path} is not there", remedy="correct the path") from error
     except PermissionError as error:
         raise UsageError(f"{path} cannot be read: permission denied", remedy="run as a user who may read it") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror})", remedy="correct the path") from error
+    except (OSError, RuntimeError) as error:  # pathlib tells a loop of links as RuntimeError
+        why = error.strerror if isinstance(error, OSError) else "too many symbolic links"
+        raise UsageError(f"{path} cannot be read ({why})", remedy="correct the path") from error
     return real
 
 
@@ -262,6 +267,22 @@ def _unlocked(path: Path) -> None:
         f"{path} is in use: VMware's lock {lock.name} lies beside it",
         remedy="shut the machine down; remove the lock only when nothing runs",
     )
+
+
+def _unwritten(path: Path) -> None:
+    """QEMU says "I write to this file" by a lock on its byte 101 (block/file-posix.c). It would let us read a raw disk that a
+    running machine writes to, so it is asked for here."""
+    with path.open("rb") as file:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _QEMU_WRITES, 1, 0)
+        try:
+            told = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))
+        except OSError:  # a file system without locks: nobody can have said so
+            return
+    if told[0] != fcntl.F_UNLCK:
+        raise BusyError(
+            f"{path} is in use by another process (QEMU holds a lock on it)",
+            remedy="shut the machine down, or end what has the image open (lslocks shows it)",
+        )
 
 
 def _look(image: formats.Image) -> tuple[int, bytes]:
