@@ -17,7 +17,7 @@ ROWS = (
     ("errors",),
     ("events", "processes", "sockets", "ids", "state"),
     ("journal", "platforms", "manifest", "accelerator"),
-    ("engine",),
+    ("engine", "consoles"),
     ("nbd", "gpt"),
     ("qemu", "nbdserver", "tails", "blocks"),
     ("transfer", "guest", "overlays", "jobs"),
@@ -30,6 +30,7 @@ ROWS = (
 # (file or room, room): the few neighbours that may be visited, and why
 VISITS = {
     ("targets/local", "rehearsal"): "an instance of local: is a rehearsal that stays",
+    ("rehearsal/rehearse", "validate"): "a rehearsal ends when the probe was heard",
     ("engine", "journal"): "the journal's table lies in the engine's database",
 }
 # outside module -> the only files (or rooms) that may import it

@@ -4,11 +4,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tiny_guest import TinyGuest
 
 from v2c.model import MIB, Firmware
 from v2c.rehearsal.machine import BootDisk, VirtualMachine
@@ -27,7 +28,10 @@ DISKS = {"aws": "nvme0n1 nvme1n1", "gcp": "sda sdb", "azure": "sda sdb", "kvm": 
 REFUSED = {"aws": "401", "gcp": "403", "azure": "400"}
 BOOT_S = 120.0
 
-Maker = Callable[..., DirectKernel]
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyGuest:
+    return TinyGuest(tmp_path_factory.mktemp("tiny"))
 
 
 class Listener:
@@ -122,9 +126,9 @@ def spec(platform: str, kernel: DirectKernel, isolated: bool = True) -> BootSpec
 @pytest.mark.parametrize(
     "platform", ["aws", *(pytest.param(name, marks=pytest.mark.full) for name in sorted(MODULES) if name != "aws")]
 )
-def test_a_rehearsal_reaches_only_the_metadata_service(platform: str, tiny_guest: Maker, tmp_path: Path) -> None:
+def test_a_rehearsal_reaches_only_the_metadata_service(platform: str, tiny: TinyGuest, tmp_path: Path) -> None:
     with listening() as listener:
-        kernel = tiny_guest(
+        kernel = tiny.make(
             MODULES[platform],
             port=str(listener.port),
             hosts=host_addresses(),
@@ -154,19 +158,19 @@ def test_a_rehearsal_reaches_only_the_metadata_service(platform: str, tiny_guest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["console.log", "disk-0.raw", "disk-1.raw", "screen.png"]
 
 
-def test_the_same_attempts_arrive_when_the_network_is_asked_for(tiny_guest: Maker, tmp_path: Path) -> None:
+def test_the_same_attempts_arrive_when_the_network_is_asked_for(tiny: TinyGuest, tmp_path: Path) -> None:
     """The proof that the test above can fail."""
     with listening() as listener:
-        kernel = tiny_guest(MODULES["kvm"], port=str(listener.port), hosts="169.254.169.2", servers="", wait="30")
+        kernel = tiny.make(MODULES["kvm"], port=str(listener.port), hosts="169.254.169.2", servers="", wait="30")
         with VirtualMachine(spec("kvm", kernel, isolated=False), disks(tmp_path), tmp_path) as machine:
             found = run(machine)
         assert found["tcp:169.254.169.2"].startswith("connected")
         assert {who.split()[0] for who in listener.heard} == {"tcp", "udp"}
 
 
-def test_the_guest_writes_into_a_layer_that_is_thrown_away(tiny_guest: Maker, tmp_path: Path) -> None:
+def test_the_guest_writes_into_a_layer_that_is_thrown_away(tiny: TinyGuest, tmp_path: Path) -> None:
     mine = disks(tmp_path, 1)
-    kernel = tiny_guest(MODULES["kvm"], write="vda")
+    kernel = tiny.make(MODULES["kvm"], write="vda")
     with VirtualMachine(spec("kvm", kernel), mine, tmp_path) as machine:
         assert run(machine)["wrote"] == "vda"
         deadline = time.monotonic() + 30
@@ -178,10 +182,10 @@ def test_the_guest_writes_into_a_layer_that_is_thrown_away(tiny_guest: Maker, tm
 
 
 @pytest.mark.full
-def test_a_flood_on_the_console_stays_within_bounds(tiny_guest: Maker, tmp_path: Path) -> None:
+def test_a_flood_on_the_console_stays_within_bounds(tiny: TinyGuest, tmp_path: Path) -> None:
     from v2c.rehearsal import serial
 
-    kernel = tiny_guest((), flood="60", wait="30")  # 360 kB
+    kernel = tiny.make((), flood="60", wait="30")  # 360 kB
     machine = VirtualMachine(spec("kvm", kernel), [], tmp_path, console=tmp_path / "console.log")
     machine._console = serial.Console(tmp_path / "console.log", head=50_000, tail=20_000)
     with machine:
@@ -191,8 +195,8 @@ def test_a_flood_on_the_console_stays_within_bounds(tiny_guest: Maker, tmp_path:
     assert (tmp_path / "console.log").stat().st_size < 71_000
 
 
-def test_nothing_of_it_stays_when_it_is_closed_at_once(tiny_guest: Maker, tmp_path: Path) -> None:
-    machine = VirtualMachine(spec("aws", tiny_guest(())), disks(tmp_path, 1), tmp_path)
+def test_nothing_of_it_stays_when_it_is_closed_at_once(tiny: TinyGuest, tmp_path: Path) -> None:
+    machine = VirtualMachine(spec("aws", tiny.make(())), disks(tmp_path, 1), tmp_path)
     machine.start()
     assert machine._process is not None
     pid = machine._process.pid

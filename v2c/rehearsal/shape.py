@@ -6,9 +6,10 @@ the templates of `drivers/*/platform.toml` are filled with words of ours only.
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v2c.errors import TargetError
 from v2c.model import Firmware
@@ -18,6 +19,7 @@ NETWORK = "169.254.169.0/24"  # the metadata service must lie inside the user ne
 GUEST_ADDRESS = "169.254.169.15"
 SERVICE = "169.254.169.254:80"
 MAX_NICS = 8
+LEAST_MIB, MOST_MIB = 512, 2048  # a boot test's memory: enough for any initramfs, little enough for two at a time
 # What QEMU may not ask of the kernel: set*id, starting programs, priorities, and calls that nobody uses any more. The metadata
 # service is a program that QEMU starts, and slirp calls setsid first, which every "elevateprivileges" but "allow" forbids
 # (QEMU 7.2, softmmu/qemu-seccomp.c): there `machine` sets no_new_privs instead, after which no set*id program gains anything.
@@ -66,6 +68,12 @@ class BootSpec:
         """The hardware address of a NIC: QEMU's own prefix, as no cloud keeps the old one."""
         tail = self.digits(f"nic{index}", 6)
         return f"52:54:00:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"
+
+
+def bounded(spec: BootSpec) -> BootSpec:
+    """The same machine with the memory and the processors that a boot test gets on this host."""
+    memory = max(LEAST_MIB, min(spec.memory_mib, MOST_MIB))
+    return replace(spec, memory_mib=memory, vcpus=max(1, min(spec.vcpus, os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,23 +67,23 @@ def _cpio(entries: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(out)
 
 
-@pytest.fixture(scope="session")
-def tiny_guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., DirectKernel]:
-    """make(modules, **settings) -> a kernel and initramfs that run tests/rehearsal/tiny_guest.txt with these settings."""
-    image = kernel()
-    release = image.name.removeprefix("vmlinuz-")
-    folder = tmp_path_factory.mktemp("tiny")
-    folder.chmod(0o755)
-    entries: dict[str, tuple[int, bytes]] = {"init": (stat.S_IFREG | 0o755, GUEST.read_bytes())}
-    for file in {PYTHON, *_python()}:
-        entries[str(file).lstrip("/")] = (stat.S_IFREG | 0o755, file.read_bytes())
-    entries["usr/bin/python3"] = (stat.S_IFLNK | 0o777, PYTHON.name.encode())
+class TinyGuest:
+    """make(modules, **settings): a kernel and an initramfs that run tests/rehearsal/tiny_guest.txt with these settings."""
 
-    def make(modules: tuple[str, ...] = (), **settings: str) -> DirectKernel:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._image = kernel()
+        self._entries: dict[str, tuple[int, bytes]] = {"init": (stat.S_IFREG | 0o755, GUEST.read_bytes())}
+        for file in {PYTHON, *_python()}:
+            self._entries[str(file).lstrip("/")] = (stat.S_IFREG | 0o755, file.read_bytes())
+        self._entries["usr/bin/python3"] = (stat.S_IFLNK | 0o777, PYTHON.name.encode())
+
+    def make(self, modules: tuple[str, ...] = (), **settings: str) -> DirectKernel:
+        release = self._image.name.removeprefix("vmlinuz-")
         wanted: list[str] = []
         for module in modules:
             wanted += [name for name in _dependencies(release)[module] if name not in wanted]
-        mine = dict(entries)
+        mine = dict(self._entries)
         for name in wanted:
             mine[f"modules/{Path(name).name}"] = (stat.S_IFREG | 0o644, Path(f"/lib/modules/{release}/{name}").read_bytes())
         told = {**settings, "modules": [Path(name).name for name in wanted]}
@@ -92,9 +92,6 @@ def tiny_guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Direct
             for parent in Path(name).parents:
                 if str(parent) != ".":
                     mine.setdefault(str(parent), (stat.S_IFDIR | 0o755, b""))
-        initrd = folder / f"initrd-{len(list(folder.iterdir()))}"
+        initrd = self._folder / f"initrd-{len(list(self._folder.iterdir()))}"
         initrd.write_bytes(_cpio(mine))
-        initrd.chmod(0o644)
-        return DirectKernel(str(image), str(initrd), "console=ttyS0 panic=-1 quiet loglevel=4")
-
-    return make
+        return DirectKernel(str(self._image), str(initrd), "console=ttyS0 panic=-1 quiet loglevel=4")

@@ -1,0 +1,92 @@
+"""Waits for a booted machine to tell what it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from v2c import consoles
+from v2c.errors import Paused
+from v2c.events import Meter
+from v2c.model import KIB, Observation, Probe
+from v2c.validate.console import find_probe
+
+POLL_S = 1.0
+GRACE_S = 5.0  # after a final failure: the lines that explain it
+KEPT = 256 * KIB  # characters of the console's head, and of its tail, that the evidence keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a boot showed: the last observation (its console cut to `KEPT` at both ends), the probe if it was heard, else why
+    not, as a sentence; and how many seconds it took."""
+
+    observation: Observation
+    probe: Probe | None = None
+    failure: str | None = None
+    seconds: float = 0.0
+
+
+def await_probe(
+    observe: Callable[[], Observation],
+    nonce: str,
+    timeout_s: float,
+    meter: Meter,
+    *,
+    poll_s: float = POLL_S,
+    grace_s: float = GRACE_S,
+) -> Evidence:
+    """Polls until the probe with `nonce` is complete, the boot has certainly failed, or `timeout_s` is over. Never raises for
+    the guest's failure; Paused when the meter says so."""
+    began = time.monotonic()
+    doomed = 0.0
+    told = 0
+    with meter.phase("boot"):
+        while True:
+            if meter.cancelled():
+                raise Paused("stopped while the machine was booting")
+            seen = observe()
+            now = time.monotonic()
+            seconds = now - began
+            probe = find_probe(seen.console, nonce)
+            if probe is not None:
+                meter.note(f"the machine told what it is after {seconds:.0f} s")
+                return Evidence(_kept(seen), probe, None, seconds)
+            trouble = consoles.recognise(seen.console)
+            if trouble is not None and trouble.final and not doomed:
+                doomed = now + grace_s
+                meter.note(trouble.text)
+            if not seen.alive or now - began > timeout_s or (doomed and now > doomed):
+                return Evidence(_kept(seen), None, _why(seen, trouble, timeout_s), seconds)
+            told = _tell(seen.console, told, meter)
+            time.sleep(poll_s)
+
+
+def _why(seen: Observation, trouble: consoles.Recognised | None, timeout_s: float) -> str:
+    if trouble is not None:
+        return trouble.text
+    if not seen.alive:
+        return "the machine went off before it told what it is"
+    last = _last_line(seen.console)
+    words = f'the last line of its console is "{last}"' if last else "its console stayed empty"
+    return f"the machine did not tell what it is within {timeout_s:.0f} s; {words}"
+
+
+def _tell(console: str, told: int, meter: Meter) -> int:
+    """Notes the newest line of the console, when there is one; returns how much of the console is told."""
+    if len(console) > told:
+        line = _last_line(console[max(told, len(console) - 4 * KIB) :])
+        if line and not line.startswith("V2C1 "):
+            meter.note(f"console: {line}")
+    return len(console)
+
+
+def _last_line(console: str) -> str:
+    lines = [line.strip() for line in consoles.clean(console[-4 * KIB :]).split("\n")]
+    return next(("".join(c for c in line if c.isprintable())[:120] for line in reversed(lines) if line), "")
+
+
+def _kept(seen: Observation) -> Observation:
+    if len(seen.console) <= 2 * KEPT:
+        return seen
+    cut = len(seen.console) - 2 * KEPT
+    return replace(seen, console=f"{seen.console[:KEPT]}\n[v2c: {cut} characters were left out here]\n{seen.console[-KEPT:]}")
