@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pydantic import TypeAdapter
 
@@ -82,7 +83,7 @@ class MemoryGuest:
         filesystems: Sequence[Filesystem] = (),
         programs: Mapping[str, Program] | None = None,
         capacity: int = 1024 * MIB,
-    ) -> "MemoryGuest":
+    ) -> Self:
         """A guest from {path: content}; `file`, `link` and `folder` say more. Without `facts` it is inspected as a disk
         would be, with `filesystems` as its devices."""
         nodes = {"/": folder()}
@@ -108,7 +109,7 @@ class MemoryGuest:
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, programs: Mapping[str, Program] | None = None) -> "MemoryGuest":
+    def from_bytes(cls, data: bytes, *, programs: Mapping[str, Program] | None = None) -> Self:
         """The guest that `to_bytes` wrote. Raises GuestError for anything else."""
         try:
             document = json.loads(data)
