@@ -233,6 +233,9 @@ def request(sources: tuple[str, ...], target: str, places: Places, **choices: An
     """What is asked, as the pipeline takes it: from the words of `machine` and `repair`, and what else is given."""
     from v2c import jobs, pipeline
 
+    aim = Path(target.removeprefix("file:"))
+    if target.startswith("file:") and aim.exists() and any(Path(s).exists() and aim.samefile(s) for s in sources):
+        raise UsageError(f"{aim} is the source itself", remedy="choose another name for what is made")
     declared = {name: choices.pop(name) for name in ("machine_file", "name", "memory", "vcpus", "firmware", "nics", "formats")}
     repaired = {name: choices.pop(name) for name in ("root", "keys", "addresses", "dhcp", "keep_network", "skip")}
     repair = repair_choices(**repaired)
