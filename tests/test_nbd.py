@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from v2c import nbd, nbdserver, qemu
 from v2c.errors import SourceError, ToolError
 from v2c.model import GIB, KIB, MIB, DiskFormat
-from v2c.nbd import Export, Extent
+from v2c.nbd import Export, Extent, wire
 from v2c.processes import run
 
 
@@ -76,7 +76,7 @@ def test_libnbd_sees_the_same(sparse: tuple[Path, dict[int, bytes]], tmp_path: P
     with qemu.serve(image, DiskFormat.QCOW2, socket=tmp_path / "r.sock", name="erp") as export:
         uri = f"nbd+unix:///erp?socket={export.socket}"
         told = json.loads(run(["nbdinfo", "--json", "--map", uri]))
-        theirs = [(e["offset"], e["offset"] + e["length"]) for e in told if not e["type"] & nbd.STATE_ZERO]
+        theirs = [(e["offset"], e["offset"] + e["length"]) for e in told if not e["type"] & wire.STATE_ZERO]
         with nbd.connect(export) as client:
             assert merged(client.extents()) == theirs
             run(["nbdcopy", uri, str(tmp_path / "copy.raw")])
@@ -220,11 +220,11 @@ def liar(
     def talk() -> None:
         connection, _ = listener.accept()
         with connection, suppress(ConnectionError):  # the client hangs up on a liar
-            connection.sendall(struct.pack(">QQH", nbd.NBDMAGIC, nbd.IHAVEOPT, 3))
+            connection.sendall(struct.pack(">QQH", wire.NBDMAGIC, wire.IHAVEOPT, 3))
             connection.recv(4, socket.MSG_WAITALL)
 
             def answer(option: int, kind: int, body: bytes = b"") -> None:
-                connection.sendall(struct.pack(">QIII", nbd.REPLY_MAGIC, option, kind, len(body)) + body)
+                connection.sendall(struct.pack(">QIII", wire.REPLY_MAGIC, option, kind, len(body)) + body)
 
             while True:
                 head = connection.recv(16, socket.MSG_WAITALL)
@@ -232,19 +232,19 @@ def liar(
                     return
                 _, option, length = struct.unpack(">QII", head)
                 connection.recv(length, socket.MSG_WAITALL)
-                if option in (nbd.OPT_STRUCTURED, nbd.OPT_SET_META) and not structured:
-                    answer(option, nbd.REP_ERR_UNSUP)
+                if option in (wire.OPT_STRUCTURED, wire.OPT_SET_META) and not structured:
+                    answer(option, wire.REP_ERR_UNSUP)
                     continue
-                if option == nbd.OPT_SET_META:
-                    answer(option, nbd.REP_META, struct.pack(">I", 5) + b"base:allocation")
-                if option == nbd.OPT_GO:
-                    answer(option, nbd.REP_INFO, struct.pack(">HQH", 0, size, nbd.FLAG_HAS))
-                answer(option, nbd.REP_ACK)
-                if option == nbd.OPT_GO:
+                if option == wire.OPT_SET_META:
+                    answer(option, wire.REP_META, struct.pack(">I", 5) + b"base:allocation")
+                if option == wire.OPT_GO:
+                    answer(option, wire.REP_INFO, struct.pack(">HQH", 0, size, wire.FLAG_HAS))
+                answer(option, wire.REP_ACK)
+                if option == wire.OPT_GO:
                     break
             while len(request := connection.recv(28, socket.MSG_WAITALL)) == 28:
-                _, _, command, cookie, offset, length = nbd.REQUEST.unpack(request)
-                if command == nbd.CMD_DISC:
+                _, _, command, cookie, offset, length = wire.REQUEST.unpack(request)
+                if command == wire.CMD_DISC:
                     return
                 connection.sendall(reply(command, cookie, offset, length))
 
@@ -259,7 +259,7 @@ def liar(
 
 def chunk(kind: int, cookie: int, body: bytes, *, length: int | None = None, done: bool = True) -> bytes:
     size = len(body) if length is None else length
-    return struct.pack(">IHHQI", nbd.STRUCTURED_MAGIC, int(done), kind, cookie, size) + body
+    return struct.pack(">IHHQI", wire.STRUCTURED_MAGIC, int(done), kind, cookie, size) + body
 
 
 LIES: dict[str, Callable[[int, int, int, int], bytes]] = {
@@ -275,9 +275,9 @@ LIES: dict[str, Callable[[int, int, int, int], bytes]] = {
     "a hole too long": lambda c, k, o, n: chunk(2, k, struct.pack(">QI", o, n + 1)),
     "a hole of 4 GiB": lambda c, k, o, n: chunk(2, k, struct.pack(">QI", o, 0xFFFFFFFF)),
     "a hole with a tail": lambda c, k, o, n: chunk(2, k, struct.pack(">QI", o, n) + b"tail"),
-    "an error of a GiB": lambda c, k, o, n: chunk(nbd.CHUNK_ERROR + 1, k, b"", length=GIB),
+    "an error of a GiB": lambda c, k, o, n: chunk(wire.CHUNK_ERROR + 1, k, b"", length=GIB),
     "status for a read": lambda c, k, o, n: chunk(5, k, struct.pack(">III", 5, n, 0)),
-    "simple data": lambda c, k, o, n: struct.pack(">IIQ", nbd.SIMPLE_MAGIC, 0, k) + bytes(n),
+    "simple data": lambda c, k, o, n: struct.pack(">IIQ", wire.SIMPLE_MAGIC, 0, k) + bytes(n),
 }
 
 
@@ -317,7 +317,7 @@ def test_simple_replies(tmp_path: Path) -> None:
 
     def simple(command: int, cookie: int, offset: int, length: int) -> bytes:
         error = 5 if offset == 666 else 0
-        return struct.pack(">IIQ", nbd.SIMPLE_MAGIC, error, cookie) + (b"" if error else bytes([offset % 251]) * length)
+        return struct.pack(">IIQ", wire.SIMPLE_MAGIC, error, cookie) + (b"" if error else bytes([offset % 251]) * length)
 
     with liar(tmp_path / "s", simple, structured=False) as export, nbd.connect(export) as client:
         assert client.pread(4, 1000) == b"\4" * 1000

@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from v2c import nbd
 from v2c.errors import V2cError
-from v2c.nbd import Export, Extent
+from v2c.nbd import Export, Extent, wire
 
 _LARGEST = 32 << 20
 _LINE = 4096  # longest option body: an export name and a few contexts
@@ -108,61 +107,61 @@ class _Conversation:
     # ---- the handshake ----------------------------------------------------------------------------------------------------
 
     def _handshake(self) -> bool:
-        self.connection.sendall(struct.pack(">QQH", nbd.NBDMAGIC, nbd.IHAVEOPT, nbd.FIXED_NEWSTYLE | nbd.NO_ZEROES))
+        self.connection.sendall(struct.pack(">QQH", wire.NBDMAGIC, wire.IHAVEOPT, wire.FIXED_NEWSTYLE | wire.NO_ZEROES))
         (flags,) = struct.unpack(">I", self._read(4))
         while True:
             magic, option, length = struct.unpack(">QII", self._read(16))
-            if magic != nbd.IHAVEOPT or length > _LINE:
+            if magic != wire.IHAVEOPT or length > _LINE:
                 raise EOFError
             body = self._read(length)
-            if option == nbd.OPT_EXPORT_NAME:
+            if option == wire.OPT_EXPORT_NAME:
                 if body.decode("utf-8", "replace") != self.name:
                     raise EOFError
-                self.connection.sendall(self._about()[2:] + (b"" if flags & nbd.NO_ZEROES else bytes(124)))
+                self.connection.sendall(self._about()[2:] + (b"" if flags & wire.NO_ZEROES else bytes(124)))
                 return True
-            if option == nbd.OPT_ABORT:
-                self._answer(option, nbd.REP_ACK)
+            if option == wire.OPT_ABORT:
+                self._answer(option, wire.REP_ACK)
                 return False
             if self._option(option, body):
                 return True
 
     def _about(self) -> bytes:
-        flags = nbd.FLAG_HAS | nbd.FLAG_READ_ONLY | nbd.FLAG_FLUSH | nbd.FLAG_MULTI_CONN
-        flags |= nbd.FLAG_DF if self.structured else 0
-        return struct.pack(">HQH", nbd.INFO_EXPORT, self.reader.size, flags)
+        flags = wire.FLAG_HAS | wire.FLAG_READ_ONLY | wire.FLAG_FLUSH | wire.FLAG_MULTI_CONN
+        flags |= wire.FLAG_DF if self.structured else 0
+        return struct.pack(">HQH", wire.INFO_EXPORT, self.reader.size, flags)
 
     def _answer(self, option: int, kind: int, body: bytes = b"") -> None:
-        self.connection.sendall(struct.pack(">QIII", nbd.REPLY_MAGIC, option, kind, len(body)) + body)
+        self.connection.sendall(struct.pack(">QIII", wire.REPLY_MAGIC, option, kind, len(body)) + body)
 
     def _option(self, option: int, body: bytes) -> bool:
         """Answers it; True when transmission begins."""
         try:
-            if option == nbd.OPT_STRUCTURED:
+            if option == wire.OPT_STRUCTURED:
                 self.structured = True
-                self._answer(option, nbd.REP_ACK)
-            elif option == nbd.OPT_LIST:
-                self._answer(option, nbd.REP_SERVER, _string(self.name.encode()))
-                self._answer(option, nbd.REP_ACK)
-            elif option in (nbd.OPT_GO, nbd.OPT_INFO):
+                self._answer(option, wire.REP_ACK)
+            elif option == wire.OPT_LIST:
+                self._answer(option, wire.REP_SERVER, _string(self.name.encode()))
+                self._answer(option, wire.REP_ACK)
+            elif option in (wire.OPT_GO, wire.OPT_INFO):
                 name, _ = _take(body, 0)
                 if name != self.name.encode():
-                    self._answer(option, nbd.REP_ERR_UNKNOWN, b"no such export")
+                    self._answer(option, wire.REP_ERR_UNKNOWN, b"no such export")
                     return False
-                self._answer(option, nbd.REP_INFO, self._about())
-                self._answer(option, nbd.REP_INFO, struct.pack(">HIII", nbd.INFO_BLOCK_SIZE, 1, 1 << 16, _LARGEST))
-                self._answer(option, nbd.REP_ACK)
-                return option == nbd.OPT_GO
-            elif option in (nbd.OPT_LIST_META, nbd.OPT_SET_META):
+                self._answer(option, wire.REP_INFO, self._about())
+                self._answer(option, wire.REP_INFO, struct.pack(">HIII", wire.INFO_BLOCK_SIZE, 1, 1 << 16, _LARGEST))
+                self._answer(option, wire.REP_ACK)
+                return option == wire.OPT_GO
+            elif option in (wire.OPT_LIST_META, wire.OPT_SET_META):
                 self._contexts(option, body)
             else:
-                self._answer(option, nbd.REP_ERR_UNSUP)
+                self._answer(option, wire.REP_ERR_UNSUP)
         except struct.error:
-            self._answer(option, nbd.REP_ERR_INVALID)
+            self._answer(option, wire.REP_ERR_INVALID)
         return False
 
     def _contexts(self, option: int, body: bytes) -> None:
         if not self.structured:
-            self._answer(option, nbd.REP_ERR_INVALID, b"structured replies come first")
+            self._answer(option, wire.REP_ERR_INVALID, b"structured replies come first")
             return
         _, at = _take(body, 0)
         (count,) = struct.unpack_from(">I", body, at)
@@ -171,44 +170,44 @@ class _Conversation:
         for _ in range(count):  # a count that lies ends in struct.error
             query, at = _take(body, at)
             wanted.append(query.decode("utf-8", "replace"))
-        has = nbd.ALLOCATION in wanted or (option == nbd.OPT_LIST_META and (not wanted or "base:" in wanted))
-        if option == nbd.OPT_SET_META:
+        has = wire.ALLOCATION in wanted or (option == wire.OPT_LIST_META and (not wanted or "base:" in wanted))
+        if option == wire.OPT_SET_META:
             self.allocation = has
         if has:
-            number = 1 if option == nbd.OPT_SET_META else 0
-            self._answer(option, nbd.REP_META, struct.pack(">I", number) + nbd.ALLOCATION.encode())
-        self._answer(option, nbd.REP_ACK)
+            number = 1 if option == wire.OPT_SET_META else 0
+            self._answer(option, wire.REP_META, struct.pack(">I", number) + wire.ALLOCATION.encode())
+        self._answer(option, wire.REP_ACK)
 
     # ---- transmission -----------------------------------------------------------------------------------------------------
 
     def _command(self) -> bool:
-        magic, flags, command, cookie, offset, length = nbd.REQUEST.unpack(self._read(nbd.REQUEST.size))
-        if magic != nbd.REQUEST_MAGIC or command == nbd.CMD_DISC:
+        magic, flags, command, cookie, offset, length = wire.REQUEST.unpack(self._read(wire.REQUEST.size))
+        if magic != wire.REQUEST_MAGIC or command == wire.CMD_DISC:
             return False
         inside = length and offset + length <= self.reader.size
-        if command == nbd.CMD_WRITE:
+        if command == wire.CMD_WRITE:
             return False  # its payload follows; a client that writes to a read-only export has lost its way
-        if command == nbd.CMD_FLUSH:
+        if command == wire.CMD_FLUSH:
             self._reply(cookie)
-        elif command in (nbd.CMD_READ, nbd.CMD_STATUS) and (not inside or (command == nbd.CMD_READ and length > _LARGEST)):
-            self._reply(cookie, nbd.EINVAL, command)
-        elif command == nbd.CMD_READ:
+        elif command in (wire.CMD_READ, wire.CMD_STATUS) and (not inside or (command == wire.CMD_READ and length > _LARGEST)):
+            self._reply(cookie, wire.EINVAL, command)
+        elif command == wire.CMD_READ:
             self._serve_read(cookie, offset, length)
-        elif command == nbd.CMD_STATUS and self.allocation:
+        elif command == wire.CMD_STATUS and self.allocation:
             self._serve_status(cookie, offset, length, one=bool(flags & 8))
         else:
-            self._reply(cookie, nbd.EPERM if command in (nbd.CMD_TRIM, nbd.CMD_ZEROES) else nbd.EINVAL, command)
+            self._reply(cookie, wire.EPERM if command in (wire.CMD_TRIM, wire.CMD_ZEROES) else wire.EINVAL, command)
         return True
 
-    def _reply(self, cookie: int, error: int = 0, command: int = nbd.CMD_FLUSH) -> None:
-        if self.structured and error and command in (nbd.CMD_READ, nbd.CMD_STATUS):
+    def _reply(self, cookie: int, error: int = 0, command: int = wire.CMD_FLUSH) -> None:
+        if self.structured and error and command in (wire.CMD_READ, wire.CMD_STATUS):
             body = struct.pack(">IH", error, 0)
-            self._send_chunk(nbd.CHUNK_ERROR + 1, cookie, body)
+            self._send_chunk(wire.CHUNK_ERROR + 1, cookie, body)
         else:
-            self.connection.sendall(struct.pack(">IIQ", nbd.SIMPLE_MAGIC, error, cookie))
+            self.connection.sendall(struct.pack(">IIQ", wire.SIMPLE_MAGIC, error, cookie))
 
     def _send_chunk(self, kind: int, cookie: int, *parts: bytes) -> None:
-        head = struct.pack(">IHHQI", nbd.STRUCTURED_MAGIC, nbd.CHUNK_DONE, kind, cookie, sum(map(len, parts)))
+        head = struct.pack(">IHHQI", wire.STRUCTURED_MAGIC, wire.CHUNK_DONE, kind, cookie, sum(map(len, parts)))
         self.connection.sendall(b"".join((head, *parts[:-1])))
         self.connection.sendall(parts[-1])
 
@@ -218,12 +217,12 @@ class _Conversation:
             if len(data) != length:
                 raise OSError("short read")
         except (V2cError, OSError):
-            self._reply(cookie, nbd.EIO, nbd.CMD_READ)
+            self._reply(cookie, wire.EIO, wire.CMD_READ)
             return
         if self.structured:
-            self._send_chunk(nbd.CHUNK_DATA, cookie, struct.pack(">Q", offset), data)
+            self._send_chunk(wire.CHUNK_DATA, cookie, struct.pack(">Q", offset), data)
         else:
-            self.connection.sendall(struct.pack(">IIQ", nbd.SIMPLE_MAGIC, 0, cookie))
+            self.connection.sendall(struct.pack(">IIQ", wire.SIMPLE_MAGIC, 0, cookie))
             self.connection.sendall(data)
 
     def _serve_status(self, cookie: int, offset: int, length: int, *, one: bool) -> None:
@@ -233,15 +232,15 @@ class _Conversation:
                 count = min(extent.length, length)
                 length -= count
                 if count:
-                    runs += struct.pack(">II", count, 0 if extent.data else nbd.STATE_HOLE | nbd.STATE_ZERO)
+                    runs += struct.pack(">II", count, 0 if extent.data else wire.STATE_HOLE | wire.STATE_ZERO)
                 if not length or one or len(runs) >= 8 * _EXTENTS:
                     break
         except (V2cError, OSError):
             runs.clear()
         if runs:
-            self._send_chunk(nbd.CHUNK_STATUS, cookie, struct.pack(">I", 1), bytes(runs))
+            self._send_chunk(wire.CHUNK_STATUS, cookie, struct.pack(">I", 1), bytes(runs))
         else:
-            self._reply(cookie, nbd.EIO, nbd.CMD_STATUS)
+            self._reply(cookie, wire.EIO, wire.CMD_STATUS)
 
 
 def _string(text: bytes) -> bytes:

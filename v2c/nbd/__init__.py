@@ -10,78 +10,53 @@ raises a transient ToolError: connect again.
 """
 
 import itertools
-import socket
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from v2c.errors import NoSpaceError, SourceError, ToolError, V2cError
+from v2c.nbd.handshake import shake
+from v2c.nbd.wire import (
+    ALLOCATION,
+    CHUNK_DATA,
+    CHUNK_DONE,
+    CHUNK_ERROR,
+    CHUNK_HOLE,
+    CHUNK_NONE,
+    CHUNK_STATUS,
+    CMD_DISC,
+    CMD_FLAG_DF,
+    CMD_FLUSH,
+    CMD_READ,
+    CMD_STATUS,
+    CMD_TRIM,
+    CMD_WRITE,
+    CMD_ZEROES,
+    DEPTH,
+    EIO,
+    ENOSPC,
+    ERRORS,
+    FLAG_DF,
+    FLAG_FLUSH,
+    FLAG_READ_ONLY,
+    FLAG_TRIM,
+    FLAG_ZEROES,
+    REQUEST,
+    REQUEST_MAGIC,
+    SIMPLE_MAGIC,
+    STATE_ZERO,
+    STRUCTURED_MAGIC,
+    Export,
+    Extent,
+    Stream,
+)
 
-ALLOCATION = "base:allocation"
-DEPTH = "qemu:allocation-depth"  # 0: nowhere, 1: in the top layer, more: below it; served by `qemu-nbd -A`
+__all__ = ["ALLOCATION", "DEPTH", "Client", "Export", "Extent", "connect"]
 
-SILENCE = 180  # seconds; longer than the reconnect-delay of an overlay whose source restarts (v2c.qemu.RECONNECT)
-
-NBDMAGIC = 0x4E42444D41474943
-IHAVEOPT = 0x49484156454F5054
-REPLY_MAGIC = 0x3E889045565A9
-REQUEST = struct.Struct(">IHHQQI")  # magic, flags, type, cookie, offset, length
-REQUEST_MAGIC = 0x25609513
-SIMPLE_MAGIC = 0x67446698
-STRUCTURED_MAGIC = 0x668E33EF
-
-FIXED_NEWSTYLE, NO_ZEROES = 1, 2
-OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_INFO, OPT_GO, OPT_STRUCTURED = 1, 2, 3, 6, 7, 8
-OPT_LIST_META, OPT_SET_META = 9, 10
-REP_ACK, REP_SERVER, REP_INFO, REP_META = 1, 2, 3, 4
-REP_ERROR = 1 << 31
-REP_ERR_UNSUP, REP_ERR_INVALID, REP_ERR_UNKNOWN = REP_ERROR + 1, REP_ERROR + 3, REP_ERROR + 6
-INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3
-FLAG_HAS, FLAG_READ_ONLY, FLAG_FLUSH, FLAG_FUA, FLAG_TRIM = 1, 2, 4, 8, 32
-FLAG_ZEROES, FLAG_DF, FLAG_MULTI_CONN = 64, 128, 256
-CMD_READ, CMD_WRITE, CMD_DISC, CMD_FLUSH, CMD_TRIM, CMD_ZEROES, CMD_STATUS = 0, 1, 2, 3, 4, 6, 7
-CMD_FLAG_DF = 4
-CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS = 0, 1, 2, 5
-CHUNK_ERROR = 1 << 15
-CHUNK_DONE = 1
-STATE_HOLE, STATE_ZERO = 1, 2
-EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW = 1, 5, 12, 22, 28, 75
-
-_ERRNO = {
-    EPERM: "it is read-only",
-    EIO: "input/output error",
-    ENOMEM: "out of memory",
-    EINVAL: "invalid request",
-    ENOSPC: "no space left",
-    EOVERFLOW: "the reply would be too long",
-    95: "not supported",
-    108: "it is shutting down",
-}
-_HANDSHAKE = 1 << 16  # no option reply that we ask for is longer
 _ERROR_TEXT = 1 << 13  # the protocol limits strings to 4096 bytes
 _STATUS = 8 << 20  # a million extents in one reply is more than any server sends
-_PAYLOAD = 32 << 20  # what the protocol lets a client ask for at once when the server names no maximum
 _QUESTION = (1 << 32) - (1 << 16)  # bytes that one block status request may ask about
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """An NBD export on a UNIX socket: `size` in bytes. A value: it says where, it holds nothing open."""
-
-    socket: str
-    name: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A run of bytes: `data` False means that it reads as zeros."""
-
-    offset: int
-    length: int
-    data: bool
 
 
 @dataclass(slots=True)
@@ -105,28 +80,18 @@ class Client:
 
     def __init__(self, export: Export, contexts: Sequence[str] = (ALLOCATION,)) -> None:
         self.export = export
-        self.size = 0
-        self.read_only = True
-        self.contexts: dict[str, int] = {}  # those of the wanted ones that the server has
-        self._flags = 0
-        self._structured = False
-        self._block = 1  # the least length and alignment that the server takes
-        self._payload = _PAYLOAD
         self._cookies = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # A kernel timeout, not Python's: the latter makes the socket non-blocking, and MSG_WAITALL then waits for nothing.
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENCE, 0))
+        self._stream = Stream(export)
         try:
-            self._socket.connect(export.socket)
-            self._handshake(contexts)
-        except OSError as error:
-            self._socket.close()
-            raise self._lost(error) from error
+            agreed = shake(self._stream, contexts)
         except BaseException:
-            self._socket.close()
+            self._stream.close()
             raise
+        self.size, self._flags, self._structured = agreed.size, agreed.flags, agreed.structured
+        self._block, self._payload = agreed.block, agreed.payload
+        self.contexts = agreed.contexts  # those of the wanted ones that the server has, by number
+        self.read_only = bool(self._flags & FLAG_READ_ONLY)
 
     def __enter__(self) -> "Client":
         return self
@@ -136,9 +101,7 @@ class Client:
 
     def close(self) -> None:
         """Says goodbye and closes; harmless twice."""
-        with suppress(OSError):
-            self._socket.send(REQUEST.pack(REQUEST_MAGIC, 0, CMD_DISC, 0, 0, 0), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        self._socket.close()
+        self._stream.goodbye(REQUEST.pack(REQUEST_MAGIC, 0, CMD_DISC, 0, 0, 0))
 
     # ---- what callers ask -------------------------------------------------------------------------------------------------
 
@@ -173,7 +136,7 @@ class Client:
                 start = offset - offset % self._block
                 end = max(offset + length, min(offset + length + -(offset + length) % self._block, self.size))
                 if end - start > self._payload:
-                    raise ToolError(f"a read of {length} bytes is longer than {self._name()} allows ({self._payload} bytes)")
+                    raise ToolError(f"a read of {length} bytes is longer than {self._stream.name} allows ({self._payload} bytes)")
                 if not length:  # the protocol leaves empty requests undefined
                     self._pending[cookie := next(self._cookies)] = _Pending(CMD_READ, offset, 0, data=b"", done=True)
                     waiting.append((cookie, offset, 0, into))
@@ -185,7 +148,7 @@ class Client:
                 packets += packet
                 waiting.append((cookie, offset, length, into))
             if packets:
-                self._send(packets)
+                self._stream.send(packets)
 
         try:
             ask(max(1, in_flight))
@@ -201,7 +164,7 @@ class Client:
                 yield offset, reply
         finally:
             if waiting:  # the caller gave up, or an error ended it: what still arrives belongs to nobody
-                self._socket.close()
+                self._stream.close()
                 self._pending.clear()
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -216,8 +179,8 @@ class Client:
         view = memoryview(data)
         for start, length in self._parts(offset, len(view)):
             packet, cookie = self._request(CMD_WRITE, start, length)
-            self._send(packet)
-            self._send(view[start - offset : start - offset + length])
+            self._stream.send(packet)
+            self._stream.send(view[start - offset : start - offset + length])
             self._wait(cookie)
 
     def zero(self, offset: int, length: int) -> None:
@@ -265,7 +228,7 @@ class Client:
             reply = self._do(CMD_STATUS, position, ask)
             runs = reply.status.get(self.contexts[context])
             if not runs:
-                raise self._wrong(f"no block status for {context} at byte {position}")
+                raise self._stream.wrong(f"no block status for {context} at byte {position}")
             for count, raw in runs:
                 if position >= end:
                     break
@@ -279,21 +242,9 @@ class Client:
 
     # ---- requests and replies ---------------------------------------------------------------------------------------------
 
-    def _name(self) -> str:
-        return f"the NBD export {self.export.name!r} at {self.export.socket}"
-
-    def _lost(self, error: object) -> ToolError:
-        silent = isinstance(error, BlockingIOError)
-        why = f"it said nothing for {SILENCE} s" if silent else str(error)
-        return ToolError(f"the connection to {self._name()} broke ({why})", transient=True)
-
-    def _wrong(self, what: str) -> ToolError:
-        self._socket.close()
-        return ToolError(f"{self._name()} does not keep to the NBD protocol: {what}")
-
     def _bounds(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise ToolError(f"bytes {offset} to {offset + length} lie outside of {self._name()}, which has {self.size}")
+            raise ToolError(f"bytes {offset} to {offset + length} lie outside of {self._stream.name}, which has {self.size}")
 
     def _parts(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         self._bounds(offset, length)
@@ -315,7 +266,7 @@ class Client:
 
     def _do(self, command: int, offset: int, length: int) -> _Pending:
         packet, cookie = self._request(command, offset, length)
-        self._send(packet)
+        self._stream.send(packet)
         return self._wait(cookie)
 
     def _wait(self, cookie: int) -> _Pending:
@@ -326,12 +277,12 @@ class Client:
         if reply.error:
             raise self._refused(reply)
         if reply.command == CMD_READ and reply.got != reply.length:
-            raise self._wrong(f"{reply.got} of {reply.length} bytes came for a read at {reply.offset}")
+            raise self._stream.wrong(f"{reply.got} of {reply.length} bytes came for a read at {reply.offset}")
         return reply
 
     def _refused(self, reply: _Pending) -> V2cError:
-        why = reply.text or _ERRNO.get(reply.error, f"error {reply.error}")
-        where = f"{self._name()} at byte {reply.offset}"
+        why = reply.text or ERRORS.get(reply.error, f"error {reply.error}")
+        where = f"{self._stream.name} at byte {reply.offset}"
         if reply.command in (CMD_READ, CMD_STATUS):
             return SourceError(f"{where} cannot be read: {why}", remedy="look at the source's disk and its storage")
         if reply.error == ENOSPC:
@@ -340,70 +291,70 @@ class Client:
 
     def _receive(self) -> None:
         """Reads one reply (or one chunk of a structured one) and files it with its request."""
-        (magic,) = struct.unpack(">I", self._read(4))
+        (magic,) = struct.unpack(">I", self._stream.read(4))
         if magic == SIMPLE_MAGIC:
-            error, cookie = struct.unpack(">IQ", self._read(12))
+            error, cookie = struct.unpack(">IQ", self._stream.read(12))
             reply = self._find(cookie)
             if self._structured and reply.command == CMD_READ and not error:
-                raise self._wrong("a simple reply with data where structured ones were agreed on")
+                raise self._stream.wrong("a simple reply with data where structured ones were agreed on")
             reply.error, reply.done = error, True
             if reply.command == CMD_READ and not error:
                 self._place(reply, reply.offset, reply.length)
         elif magic == STRUCTURED_MAGIC and self._structured:
-            flags, kind, cookie, length = struct.unpack(">HHQI", self._read(16))
+            flags, kind, cookie, length = struct.unpack(">HHQI", self._stream.read(16))
             self._chunk(self._find(cookie), kind, length)
             if flags & CHUNK_DONE:
                 self._pending[cookie].done = True
         else:
-            raise self._wrong(f"a reply begins with {magic:#x}")
+            raise self._stream.wrong(f"a reply begins with {magic:#x}")
 
     def _find(self, cookie: int) -> _Pending:
         reply = self._pending.get(cookie)
         if reply is None or reply.done:
-            raise self._wrong("a reply to nothing that was asked")
+            raise self._stream.wrong("a reply to nothing that was asked")
         return reply
 
     def _chunk(self, reply: _Pending, kind: int, length: int) -> None:
         if kind & CHUNK_ERROR:
             if not 6 <= length <= _ERROR_TEXT:
-                raise self._wrong(f"an error of {length} bytes")
-            body = self._read(length)
+                raise self._stream.wrong(f"an error of {length} bytes")
+            body = self._stream.read(length)
             error, size = struct.unpack_from(">IH", body)
             reply.error = reply.error or error or EIO
             reply.text = reply.text or body[6 : 6 + size].decode("utf-8", "replace")
         elif kind == CHUNK_NONE:
             if length:
-                raise self._wrong("an empty chunk that is not empty")
+                raise self._stream.wrong("an empty chunk that is not empty")
         elif kind == CHUNK_DATA and reply.command == CMD_READ:
             if not 8 < length <= reply.length + 8:
-                raise self._wrong(f"{length} bytes for a read of {reply.length}")
-            (offset,) = struct.unpack(">Q", self._read(8))
+                raise self._stream.wrong(f"{length} bytes for a read of {reply.length}")
+            (offset,) = struct.unpack(">Q", self._stream.read(8))
             self._place(reply, offset, length - 8)
         elif kind == CHUNK_HOLE and reply.command == CMD_READ:
             if length != 12:
-                raise self._wrong(f"a hole described in {length} bytes")
-            offset, hole = struct.unpack(">QI", self._read(12))
+                raise self._stream.wrong(f"a hole described in {length} bytes")
+            offset, hole = struct.unpack(">QI", self._stream.read(12))
             self._place(reply, offset, hole, hole=True)
         elif kind == CHUNK_STATUS and reply.command == CMD_STATUS:
             if length < 12 or (length - 4) % 8 or length > _STATUS:
-                raise self._wrong(f"block status of {length} bytes")
-            body = self._read(length)
+                raise self._stream.wrong(f"block status of {length} bytes")
+            body = self._stream.read(length)
             (context,) = struct.unpack_from(">I", body)
             runs = list(struct.iter_unpack(">II", memoryview(body)[4:]))
             if any(count == 0 for count, _ in runs):
-                raise self._wrong("an extent of no length")
+                raise self._stream.wrong("an extent of no length")
             reply.status[context] = runs
         else:
-            raise self._wrong(f"a chunk of kind {kind} for command {reply.command}")
+            raise self._stream.wrong(f"a chunk of kind {kind} for command {reply.command}")
 
     def _place(self, reply: _Pending, offset: int, length: int, *, hole: bool = False) -> None:
         """Receives (or, for a hole, makes) bytes of an answer, when they lie inside what was asked and are not too many."""
         reply.got += length
         outside = offset < reply.offset or offset + length > reply.offset + reply.length
         if outside or reply.got > reply.length or (not length and reply.length):
-            raise self._wrong(f"bytes {offset} to {offset + length} for a read of {reply.length} at {reply.offset}")
+            raise self._stream.wrong(f"bytes {offset} to {offset + length} for a read of {reply.length} at {reply.offset}")
         if reply.into is None and length == reply.length:
-            reply.data = bytes(length) if hole else self._read(length)
+            reply.data = bytes(length) if hole else self._stream.read(length)
             return
         if reply.into is None:
             reply.into = memoryview(bytearray(reply.length))
@@ -411,100 +362,7 @@ class Client:
         if hole:
             view[:] = bytes(length)
         else:
-            self._read_into(view)
-
-    # ---- bytes ------------------------------------------------------------------------------------------------------------
-
-    def _send(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise self._lost(error) from error
-
-    def _read(self, count: int) -> bytes:
-        """Exactly `count` bytes; in one piece, and then without a copy, whenever the kernel has them so."""
-        if not count:
-            return b""
-        try:
-            data = self._socket.recv(count, socket.MSG_WAITALL)
-        except OSError as error:
-            raise self._lost(error) from error
-        if len(data) == count:
-            return data
-        if not data:
-            raise self._lost("it was closed")
-        whole = bytearray(count)
-        whole[: len(data)] = data
-        self._read_into(memoryview(whole)[len(data) :])
-        return bytes(whole)
-
-    def _read_into(self, view: memoryview) -> None:
-        while view:
-            try:
-                got = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
-            except OSError as error:
-                raise self._lost(error) from error
-            if not got:
-                raise self._lost("it was closed")
-            view = view[got:]
-
-    # ---- the handshake ----------------------------------------------------------------------------------------------------
-
-    def _handshake(self, contexts: Sequence[str]) -> None:
-        magic, option, flags = struct.unpack(">QQH", self._read(18))
-        if magic != NBDMAGIC or option != IHAVEOPT or not flags & FIXED_NEWSTYLE:
-            raise self._wrong("no fixed newstyle handshake")
-        self._send(struct.pack(">I", FIXED_NEWSTYLE | flags & NO_ZEROES))
-        self._structured = self._option(OPT_STRUCTURED, b"") is not None
-        name = self.export.name.encode()
-        wanted = [c.encode() for c in contexts]
-        if self._structured and wanted:
-            body = struct.pack(">I", len(name)) + name + struct.pack(">I", len(wanted))
-            body += b"".join(struct.pack(">I", len(c)) + c for c in wanted)
-            for reply in self._option(OPT_SET_META, body) or ():
-                if len(reply) < 4:
-                    raise self._wrong("a short name of a context")
-                (number,) = struct.unpack_from(">I", reply)
-                self.contexts[reply[4:].decode("utf-8", "replace")] = number
-        go = struct.pack(">I", len(name)) + name + struct.pack(">HH", 1, INFO_BLOCK_SIZE)
-        replies = self._option(OPT_GO, go)
-        if replies is None:
-            raise self._wrong("it lacks NBD_OPT_GO")
-        seen = False
-        for reply in replies:
-            kind = int.from_bytes(reply[:2], "big")
-            if kind == INFO_EXPORT and len(reply) == 12:
-                self.size, self._flags = struct.unpack_from(">QH", reply, 2)
-                seen = True
-            elif kind == INFO_BLOCK_SIZE and len(reply) == 14:
-                self._block, _, largest = struct.unpack_from(">III", reply, 2)
-                self._payload = min(_PAYLOAD, largest)
-        if not seen or self.size >= 1 << 63:
-            raise self._wrong("no size")
-        if not 1 <= self._block <= 1 << 16 or self._block & (self._block - 1) or self._payload < self._block:
-            raise self._wrong(f"a block size of {self._block} bytes, at most {self._payload} at once")
-        self.read_only = bool(self._flags & FLAG_READ_ONLY)
-
-    def _option(self, option: int, body: bytes) -> list[bytes] | None:
-        """The replies before the acknowledgement; None when the server does not know the option."""
-        self._send(struct.pack(">QII", IHAVEOPT, option, len(body)) + body)
-        replies: list[bytes] = []
-        while True:
-            magic, answered, kind, length = struct.unpack(">QIII", self._read(20))
-            if magic != REPLY_MAGIC or answered != option or length > _HANDSHAKE or len(replies) > 64:
-                raise self._wrong("a broken reply to an option")
-            reply = self._read(length)
-            if kind == REP_ACK:
-                return replies
-            if kind == REP_ERR_UNSUP:
-                return None
-            if kind == REP_ERR_UNKNOWN:
-                raise ToolError(f"{self._name()} is not served there: {reply.decode('utf-8', 'replace')}")
-            if kind & REP_ERROR:
-                if option in (OPT_STRUCTURED, OPT_SET_META):
-                    return None
-                raise ToolError(f"{self._name()} refused us ({kind & 0xFFFF}): {reply.decode('utf-8', 'replace')}")
-            replies.append(reply)
+            self._stream.read_into(view)
 
 
 def connect(export: Export, *, contexts: Sequence[str] = (ALLOCATION,)) -> Client:
