@@ -5,6 +5,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import dropwhile
 
 from v2c.fixes.fix import text
 from v2c.guest.formats.lines import Table
@@ -99,7 +100,16 @@ def dracut(guest: MemoryGuest, argv: Sequence[str]) -> str:
     return ""
 
 
-PROGRAMS: dict[str, Callable[[MemoryGuest, Sequence[str]], str]] = {"update-initramfs": update_initramfs, "dracut": dracut}
+def env(guest: MemoryGuest, argv: Sequence[str]) -> str:
+    """Runs what stands after the assignments."""
+    return guest.run(list(dropwhile(lambda word: "=" in word, argv[1:])))
+
+
+PROGRAMS: dict[str, Callable[[MemoryGuest, Sequence[str]], str]] = {
+    "update-initramfs": update_initramfs,
+    "dracut": dracut,
+    "env": env,
+}
 
 COMMON: Tree = {
     "/etc/os-release": 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',

@@ -111,7 +111,7 @@ def test_a_full_boot_filesystem_is_said_before_the_image_is_touched() -> None:
 
 def test_a_tool_that_builds_an_image_without_the_driver_is_found_out() -> None:
     recipe = RECIPES["debian12-bios"]
-    lying = dataclasses.replace(recipe, programs={"update-initramfs": lambda guest, argv: ""})
+    lying = dataclasses.replace(recipe, programs={"env": lambda guest, argv: ""})
     with pytest.raises(GuestError, match="was built and lacks ena, nvme"):
         run(lying.guest(), NEEDS["aws"])
 
@@ -122,7 +122,7 @@ def test_a_dependency_that_is_missing_from_the_image_is_found_out() -> None:
         guest.write(f"/boot/initrd.img-{RELEASE}", image(paths))
         return ""
 
-    lying = dataclasses.replace(RECIPES["debian12-bios"], programs={"update-initramfs": build})
+    lying = dataclasses.replace(RECIPES["debian12-bios"], programs={"env": build})
     with pytest.raises(GuestError, match="nvme_core"):
         run(lying.guest(), NEEDS["aws"])
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from v2c.errors import BlockedError, GuestError, UsageError
 from v2c.events import Meter
-from v2c.fixes import FIXES, INITRAMFS
+from v2c.fixes import FIXES, INITRAMFS, Fix
 from v2c.guest.ledger import Ledger
 from v2c.model import Caps, Change, Finding, Level, Needs
 
@@ -33,26 +34,12 @@ def repair(guest: Ledger, needs: Needs, *, skip: Sequence[str] = (), meter: Mete
         raise UsageError(f"there is no fix {', '.join(unknown)}", remedy=f"choose from {', '.join(f.id for f in FIXES)}")
     reasons: list[tuple[str, str]] = []
     findings: list[Finding] = []
-    for fix in FIXES:
-        if fix.id in skip:
-            continue
-        with meter.phase(SLOW.get(fix.id, "repair")), guest.doing(fix.id):
-            reason = fix.detect(guest, needs)
-            told = list(fix.findings(guest, needs))
-            for finding in told:
-                meter.found(finding)
-            findings += told
-            blockers = [finding for finding in told if finding.level is Level.BLOCKER]
-            if blockers:
-                raise BlockedError(f"{blockers[0].subject}: {blockers[0].text}", remedy=blockers[0].remedy)
-            if reason is None:
-                continue
-            meter.note(f"{fix.title}: {reason}")
-            reasons.append((fix.id, reason))
-            fix.apply(guest, needs)
-            again = fix.detect(guest, needs)
-            if again is not None:
-                raise GuestError(f'the fix "{fix.id}" was applied, and yet {again}', remedy=f"leave it out with --skip {fix.id}")
+    for phase, fixes in groupby(FIXES, key=lambda fix: SLOW.get(fix.id, "repair")):
+        with meter.phase(phase):
+            for fix in fixes:
+                if fix.id not in skip:
+                    with guest.doing(fix.id):
+                        findings += _one(fix, guest, needs, reasons, meter)
     with meter.phase("proof"):
         for fix in FIXES:
             undone = fix.detect(guest, needs) if fix.id in dict(reasons) else None
@@ -60,3 +47,21 @@ def repair(guest: Ledger, needs: Needs, *, skip: Sequence[str] = (), meter: Mete
                 raise GuestError(f'what the fix "{fix.id}" did was undone by a later one: {undone}', remedy="report this guest")
         caps = INITRAMFS.prove(guest, needs)
     return Repaired(tuple(reasons), guest.changes, tuple(findings), caps)
+
+
+def _one(fix: Fix, guest: Ledger, needs: Needs, reasons: list[tuple[str, str]], meter: Meter) -> list[Finding]:
+    """Runs one fix; adds its reason, answers its findings."""
+    reason = fix.detect(guest, needs)
+    findings = list(fix.findings(guest, needs))
+    for finding in findings:
+        meter.found(finding)
+        if finding.level is Level.BLOCKER:
+            raise BlockedError(f"{finding.subject}: {finding.text}", remedy=finding.remedy)
+    if reason is not None:
+        meter.note(f"{fix.title}: {reason}")
+        reasons.append((fix.id, reason))
+        fix.apply(guest, needs)
+        again = fix.detect(guest, needs)
+        if again is not None:
+            raise GuestError(f'the fix "{fix.id}" was applied, and yet {again}', remedy=f"leave it out with --skip {fix.id}")
+    return findings

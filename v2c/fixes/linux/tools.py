@@ -26,12 +26,7 @@ class HypervisorTools(Edits):
     def edits(self, guest: Guest, need: Needs) -> Iterator[Edit]:
         for tool in here(guest, need):
             why = f"{tool.name} has nothing to talk to on the target"
-            seen: set[str] = set()
-            for unit in tool.units:
-                for edit in mask(guest, unit, why):
-                    if edit.path not in seen or edit.link:
-                        seen.add(edit.path)
-                        yield edit
+            yield from mask(guest, tool.units, why)
         modules = {canonical(m) for tool in here(guest, need) for m in tool.modules}
         for path in [p for pattern in LISTS for p in guest.glob(pattern)]:
             table = Table(text(guest, path) or "")

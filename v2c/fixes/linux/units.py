@@ -1,6 +1,6 @@
 """systemd units on disk: what enables one, and how it is silenced for good."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from v2c.fixes.fix import Edit, aside, present
 from v2c.guest import FileKind, Guest
@@ -27,11 +27,29 @@ def installed(guest: Guest, unit: str) -> bool:
     return present(guest, f"{ETC}/{unit}") and link(guest, f"{ETC}/{unit}") is None
 
 
+def wanted(guest: Guest) -> dict[str, list[str]]:
+    """What enables each unit: the symlinks in the .wants and .requires folders, by unit. A folder is read once."""
+    found: dict[str, list[str]] = {}
+    for folder in guest.names(ETC):
+        if folder.endswith((".wants", ".requires")):
+            for unit in guest.names(f"{ETC}/{folder}"):
+                found.setdefault(unit, []).append(f"{ETC}/{folder}/{unit}")
+    return found
+
+
+def aliases(guest: Guest) -> dict[str, list[str]]:
+    """Other names of units: symlinks beside them, by the unit that they lead to."""
+    found: dict[str, list[str]] = {}
+    for name in guest.names(ETC):
+        target = link(guest, f"{ETC}/{name}") if "." in name and not name.endswith((".wants", ".requires", ".d")) else None
+        if target is not None and target.rpartition("/")[2] != name:
+            found.setdefault(target.rpartition("/")[2], []).append(f"{ETC}/{name}")
+    return found
+
+
 def enabled(guest: Guest, unit: str) -> bool:
     """Whether something wants it at boot."""
-    return any(
-        path.rpartition("/")[2] == unit for pattern in ("wants", "requires") for path in guest.glob(f"{ETC}/*.{pattern}/*")
-    )
+    return unit in wanted(guest)
 
 
 def masked(guest: Guest, unit: str) -> bool:
@@ -39,22 +57,19 @@ def masked(guest: Guest, unit: str) -> bool:
     return link(guest, f"{ETC}/{unit}") == NOWHERE
 
 
-def mask(guest: Guest, unit: str, why: str) -> Iterator[Edit]:
-    """The edits that silence a unit: nothing wants it any more, its aliases are gone, and its name leads to /dev/null."""
-    for pattern in ("wants", "requires"):
-        for path in guest.glob(f"{ETC}/*.{pattern}/*"):
-            if path.rpartition("/")[2] == unit:
+def mask(guest: Guest, units: Sequence[str], why: str) -> Iterator[Edit]:
+    """The edits that silence units: nothing wants them any more, their aliases are gone, their names lead to /dev/null."""
+    wants, names = wanted(guest), aliases(guest)
+    gone: set[str] = set()
+    for unit in units:
+        for path in (*wants.get(unit, ()), *names.get(unit, ())):
+            if path not in gone:
+                gone.add(path)
                 yield Edit(path, why)
-    for name in guest.names(ETC):
-        target = link(guest, f"{ETC}/{name}")
-        if target is not None and name != unit and target.rpartition("/")[2] == unit:
-            yield Edit(f"{ETC}/{name}", why)
-    if not installed(guest, unit):
-        if link(guest, f"{ETC}/{unit}") not in (None, NOWHERE):
-            yield Edit(f"{ETC}/{unit}", why)  # an alias of this name, of a unit that is silenced or gone
-        return
-    path = f"{ETC}/{unit}"
-    if present(guest, path) and link(guest, path) is None:
-        yield Edit(path, why, move=aside(guest, path))
-    if not masked(guest, unit):
-        yield Edit(path, why, link=NOWHERE)
+        path = f"{ETC}/{unit}"
+        if path in gone or not installed(guest, unit):
+            continue
+        if present(guest, path) and link(guest, path) is None:
+            yield Edit(path, why, move=aside(guest, path))
+        if not masked(guest, unit):
+            yield Edit(path, why, link=NOWHERE)
