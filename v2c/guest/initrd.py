@@ -22,7 +22,7 @@ from v2c.guest.formats.modprobe import canonical
 
 _CHUNK = 1 << 20
 _PACKED = 4096  # read at once when packed: a hostile image unpacks to at most some 100 MiB per step (zstd, 128 KiB per 4 bytes)
-_MAX_TOTAL = 4 << 30  # unpacked; the largest distribution images are 0.4 GiB
+MAX_TOTAL = 4 << 30  # unpacked; the largest distribution images are 0.4 GiB
 _MAX_NAME = 4096
 _MAX_ENTRIES = 500_000
 _KEEP = 256 << 10  # small configuration files are kept with their text
@@ -102,8 +102,8 @@ class _Stream:
         fresh = chunk if self._unpack is None else self._unpack.decompress(chunk)
         self._buffer += fresh
         self._total += len(fresh)
-        if self._total > _MAX_TOTAL:
-            raise GuestError("the initramfs unpacks to more than 4 GiB")
+        if self._total > MAX_TOTAL:
+            raise GuestError(f"the initramfs unpacks to more than {MAX_TOTAL >> 20} MiB")
         return True
 
     def take(self, count: int) -> bytes:
@@ -130,6 +130,14 @@ class _Stream:
             self._buffer[:] = kept
             if kept or not self._fill():
                 return bool(self._buffer)
+
+    def finish(self) -> None:
+        """Passes over what follows the last archive; GuestError when a packed stream is cut off."""
+        if self._unpack is not None:
+            while self._fill():
+                self._buffer.clear()
+            if not self._unpack.eof:
+                raise GuestError("the initramfs is damaged: a packed archive is cut off")
 
     @property
     def end(self) -> int:
@@ -188,6 +196,7 @@ def read(path: Path) -> Image:
                 _archive(stream, image)
                 while stream.packed and stream.padding():
                     _archive(stream, image)
+                stream.finish()
         except (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError) as error:
             raise GuestError(f"the initramfs is damaged: {error}") from error
     return image
