@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from v2c import report as reports
 from v2c.errors import BlockedError, TargetError, UsageError
 from v2c.events import Listener, Meter, silent
+from v2c.fixes import support
 from v2c.guest.opening import open_guest
 from v2c.jobs import Job, Jobs
 from v2c.journal import MemoryJournal
@@ -83,7 +84,7 @@ def inspect(request: Request, workdir: Path, listener: Listener = silent) -> tup
             meter=meter,
         ) as guest,
     ):
-        return guest.facts, (*made.findings, *guest.findings)
+        return guest.facts, (*made.findings, *support.findings(guest.facts), *guest.findings)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from v2c.errors import BlockedError, GuestError, UsageError
 from v2c.events import Meter
-from v2c.fixes import FIXES, INITRAMFS, Fix
+from v2c.fixes import FIXES, INITRAMFS, Fix, support
 from v2c.guest.ledger import Ledger
 from v2c.model import Caps, Change, Finding, Level, Needs
 
@@ -32,6 +32,9 @@ def repair(guest: Ledger, needs: Needs, *, skip: Sequence[str] = (), meter: Mete
     unknown = sorted(set(skip) - {fix.id for fix in FIXES})
     if unknown:
         raise UsageError(f"there is no fix {', '.join(unknown)}", remedy=f"choose from {', '.join(f.id for f in FIXES)}")
+    for stranger in support.findings(guest.facts):
+        meter.found(stranger)
+        raise BlockedError(stranger.text, remedy=stranger.remedy)
     reasons: list[tuple[str, str]] = []
     findings: list[Finding] = []
     for phase, fixes in groupby(FIXES, key=lambda fix: SLOW.get(fix.id, "repair")):
