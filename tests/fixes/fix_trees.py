@@ -134,7 +134,7 @@ INITRAMFS_TOOLS: Tree = {
     "/etc/initramfs-tools/initramfs.conf": "MODULES=list\nCOMPRESS=zstd\n",
     "/etc/initramfs-tools/modules": "# what VMware has\nvmw_pvscsi\nsd_mod\n",
 }
-GRUB_DEFAULT = 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX=""\n'
+GRUB_DEFAULT = 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=-1\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX=""\n'
 
 
 def grub(root: str, words: str = "") -> str:
@@ -144,7 +144,8 @@ def grub(root: str, words: str = "") -> str:
         f"\tlinux\t/boot/vmlinuz-{RELEASE} root={root} ro {extra}\n\tinitrd\t/boot/initrd.img-{RELEASE}\n}}\n"
         for name, extra in (("", f" {words}quiet"), (", recovery", f"single {words}".rstrip()))
     )
-    return f'set default="0"\n### BEGIN /etc/grub.d/10_linux ###\n{entries}### END /etc/grub.d/10_linux ###\n'
+    head = 'set default="0"\nif true; then\n  set timeout=-1\nfi\n'
+    return f"{head}### BEGIN /etc/grub.d/10_linux ###\n{entries}### END /etc/grub.d/10_linux ###\n"
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,7 @@ RECIPES = {
                 '# x\nSUBSYSTEM=="net", ACTION=="add", ATTR{address}=="00:50:56:8a:10:01", NAME="ens192"\n'
             ),
             "/etc/modprobe.d/hardening.conf": "blacklist nvme\nblacklist usb-storage\ninstall virtio_scsi /bin/true\n",
+            "/etc/resolv.conf": "search corp.example\nnameserver 10.20.30.2\n",
             "/etc/nftables.conf": "iifname ens192 tcp dport 22 accept\n",
             "/etc/modules": "loop\nvmw_balloon\n",
         },

@@ -25,8 +25,8 @@ FORMATS: list[Callable[[str], object]] = [
 SCRAPS = st.lists(
     st.sampled_from(
         ["#", " ", "\t", "\n", "\\\n", '"', "'", "=", "+=", "UUID=1-2", "/dev/sda1", "/", "ext4", "linux", "root=/dev/sda1", "A",
-         "iface", "auto", "source", "[", "]", "filter", "blacklist", "x", "options", ":", "- ", "\r\n", "\x0c", "\u2028", "\udcff",
-         "${A}"]
+         "iface", "auto", "source", "[", "]", "filter", "blacklist", "x", "options", ":", "- ", "\r\n", "\x0c", "\u2028",
+         "\udcff", "${A}"]
     )
 )  # fmt: skip
 
@@ -109,6 +109,7 @@ def test_shell_assignments_over_lines_quotes_and_additions() -> None:
     assert 'export X="new" # why' in str(vars)
     vars.set("GRUB_DEFAULT", "1 2")
     vars.set("NEW", "v")
+    vars.set("GRUB_DISTRIBUTOR", "Debian")
     assert str(vars).startswith('GRUB_DEFAULT="1 2"\n')
     assert str(vars).endswith('fi\nNEW="v"\n')
     vars.comment("NEW")

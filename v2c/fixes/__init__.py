@@ -10,6 +10,7 @@ from v2c.fixes.linux.cloudinit import CloudInit
 from v2c.fixes.linux.crypttab import CrypttabNames
 from v2c.fixes.linux.fallback import UefiFallback
 from v2c.fixes.linux.fstab import FstabNames
+from v2c.fixes.linux.grubtimeout import GrubTimeout
 from v2c.fixes.linux.ifupdown import Ifupdown
 from v2c.fixes.linux.initramfs import Initramfs
 from v2c.fixes.linux.initramfsconf import InitramfsConfig
@@ -34,6 +35,7 @@ FIXES: tuple[Fix, ...] = (
     KernelCommandLineKept(),  # before the words are changed, so that the new file gets them too
     KernelRoot(),
     KernelWords(),
+    GrubTimeout(),
     DeviceMaps(),
     Resume(),
     Lvm(),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from v2c.fixes.fix import Edit, Edits, text
+from v2c.fixes.linux.modules import ModuleTree
 from v2c.guest import Guest
 from v2c.guest.formats.lines import Row, Table
 from v2c.guest.formats.modprobe import canonical
@@ -28,6 +29,12 @@ def drivers(need: Needs) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*need.initramfs_required, *need.initramfs_wanted)))
 
 
+def _known(guest: Guest, need: Needs) -> tuple[str, ...]:
+    """Those that any installed kernel has as a file: others would only make the tools complain."""
+    trees = [ModuleTree.of(guest, k.release, k.modules) for k in guest.facts.kernels if k.modules]
+    return tuple(m for m in drivers(need) if any(tree.needed(m) for tree in trees))
+
+
 def _exclusive(guest: Guest) -> bool:
     """Whether dracut is told to take the modules of one list and no others: add_drivers cannot widen that (dracut.conf(5))."""
     paths = ["/etc/dracut.conf", *guest.glob("/etc/dracut.conf.d/*.conf"), *guest.glob("/usr/lib/dracut/dracut.conf.d/*.conf")]
@@ -41,7 +48,7 @@ class InitramfsConfig(Edits):
     title = "the next kernel's initramfs keeps the target's drivers"
 
     def edits(self, guest: Guest, need: Needs) -> Iterator[Edit]:
-        builder, wanted = tool(guest), drivers(need)
+        builder, wanted = tool(guest), _known(guest, need)
         if not wanted:
             return
         if builder == "initramfs-tools":

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from v2c.fixes.fix import Edit, Edits, present, text
 from v2c.fixes.linux.network import set_aside
+from v2c.fixes.linux.units import link
 from v2c.guest import Guest
 from v2c.guest.formats.ini import Ini
 from v2c.guest.formats.interfaces import Interfaces
@@ -13,6 +14,7 @@ from v2c.model import Finding, Level, Needs
 RULES = "/etc/udev/rules.d"
 GENERATOR = "75-persistent-net-generator.rules"
 LINKS = "/etc/systemd/network"
+RESOLVER = "/etc/resolv.conf"
 PINS = ("MACAddress", "PermanentMACAddress", "Path", "Driver")
 # files in which the name of a card decides who may talk to the machine
 MENTIONS = (
@@ -44,9 +46,20 @@ class PinnedNames(Edits):
                 yield set_aside(guest, path, f"{path} is bound to a card of the old machine")
 
     def findings(self, guest: Guest, need: Needs) -> Iterable[Finding]:
-        """Firewalls and the like that name a card are left as they are, and told of."""
+        """Firewalls and the like that name a card, and name servers written by hand, are left as they are and told of."""
+        if need.keep_network:
+            return
+        servers = [] if link(guest, RESOLVER) else re.findall(r"(?m)^nameserver\s+(\S+)", text(guest, RESOLVER) or "")
+        if servers and not any(server.startswith("127.") for server in servers):
+            yield Finding(
+                "network.resolver",
+                Level.WARNING,
+                RESOLVER,
+                f"{RESOLVER} names {', '.join(servers)} and stays as it is where no DHCP client rewrites it",
+                "make sure that these servers are reached from the target, or correct the file",
+            )
         names = {n for n in Interfaces(text(guest, "/etc/network/interfaces") or "").names if re.fullmatch(r"en\w+", n)}
-        for path in [p for pattern in MENTIONS for p in guest.glob(pattern)] if names and not need.keep_network else []:
+        for path in [p for pattern in MENTIONS for p in guest.glob(pattern)] if names else []:
             content = text(guest, path) or ""
             said = sorted(name for name in names if re.search(rf"\b{re.escape(name)}\b", content))
             if said:

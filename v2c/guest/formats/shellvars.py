@@ -51,6 +51,10 @@ class Assignment:
 
     @inner.setter
     def inner(self, text: str) -> None:
+        bare = not re.search(r"[\"'\\]", self.raw) and self.raw
+        if bare and re.fullmatch(r"[\w@%+=:,./-]+", text):
+            self.raw = text
+            return
         quote = self.raw[0] if self.raw and self.inner == self.raw[1:-1] and self.raw[0] in "\"'" else '"'
         self.raw = f"{quote}{text}{quote}"
 
