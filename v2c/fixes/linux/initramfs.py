@@ -246,8 +246,9 @@ def build(guest: Guest, kernel: KernelFacts) -> None:
     guest.touched(dict.fromkeys([path, *(p for e in entries for p in (e.path, *e.initramfs))]))
     if builder == "initramfs-tools":
         # most of the time goes into packing and into some 1300 small programs; the level holds for this build only, and only
-        # where the guest's configuration sets none (mkinitramfs takes COMPRESSLEVEL from its environment)
-        guest.run(["env", "COMPRESSLEVEL=1", "update-initramfs", "-u" if present(guest, path) else "-c", "-k", release])
+        # where the guest's configuration sets none (mkinitramfs takes COMPRESSLEVEL from its environment; zstd -3 packs a Debian
+        # image in a seventh of the time of its default -9, and makes it 9 % larger)
+        guest.run(["env", "COMPRESSLEVEL=3", "update-initramfs", "-u" if present(guest, path) else "-c", "-k", release])
     else:
         guest.run(["dracut", "--force", "--no-hostonly", "--tmpdir", "/var/tmp", path, release])  # noqa: S108
     _copy_to_entries(guest, kernel, path)
