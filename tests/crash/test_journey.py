@@ -1,0 +1,85 @@
+"""The real journey, from a memory: source to a memory: target, killed at every boundary and gone on with by the same command.
+
+Everything but the guest's programs and the cloud is the real thing: engine, journal, overlays, qemu-nbd, NBD client, block maps,
+writers, repair, probe, report.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import journeys
+import pytest
+from journeys import CONVERT, IN_FLIGHT
+from worlds import KILLED, WALKER, Walker, programs
+
+pytestmark = pytest.mark.tool
+
+
+@pytest.fixture(scope="module")
+def walker() -> Iterator[Walker]:
+    argv = [sys.executable, str(WALKER), "--serve", "v2c.verbs", "v2c.cli.convert"]
+    server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield Walker(server)
+    assert server.stdin
+    server.stdin.close()
+    assert server.wait(10) == 0
+
+
+def test_every_boundary_of_the_journey(walker: Walker, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    log = tmp_path / "boundaries"
+    assert walker.v2c(whole, *CONVERT, log=log) == 0
+    names = log.read_text().splitlines()
+    steps = [step["name"] for step in journeys.told(whole)["steps"]]
+    assert {f"{when} {step}" for step in steps for when in ("before", "done", "remembered")} <= set(names)
+    assert "moved upload" in names
+
+    moved = [at for at, name in enumerate(names, 1) if name == "moved upload"]
+    skipped = set(moved[1:-1]) - {moved[len(moved) // 2]}  # the first, one in the middle and the last stand for all
+    essence, left = journeys.essence(whole), journeys.left(whole)
+    for at, name in enumerate(names, 1):
+        if at in skipped or name.startswith("remembered"):  # which is where the next "before" is
+            continue
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        assert walker.v2c(folder, *CONVERT, at=at) == KILLED, name
+        time.sleep(0.02)
+        assert programs(folder) == [], name
+        assert walker.v2c(folder, *CONVERT) == 0, name
+        assert journeys.essence(folder) == essence, name
+        assert journeys.left(folder) == left, name
+        assert programs(folder) == [], name
+        assert journeys.twice(folder) == [], name
+        again = journeys.again(folder)
+        in_upload = name.startswith(("moved upload", "done upload", "ref disk", "made disk", "intent disk"))
+        assert again <= (IN_FLIGHT if in_upload else 0), (name, again)
+
+
+def test_ctrl_c_of_the_command_line(tmp_path: Path) -> None:
+    """It stops in mid-upload within two seconds, says so, and leaves nothing running; the same command goes on."""
+    env = os.environ | {"V2C_MEMORY": str(tmp_path / "memory")}
+    events = tmp_path / "memory" / "targets" / "cloud" / "events"
+    argv = journeys.command(tmp_path, "--bandwidth", "4M", "--progress", "plain")
+    argv.remove("--quiet")
+    convert = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (events.exists() and '"put"' in events.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    began = time.monotonic()
+    convert.send_signal(signal.SIGINT)
+    assert convert.wait(10) == 130
+    assert time.monotonic() - began < 2
+    assert convert.stderr
+    assert "paused: everything is kept, and the same command goes on" in convert.stderr.read()
+    time.sleep(0.02)
+    assert programs(tmp_path) == []
+    assert subprocess.run(journeys.command(tmp_path), env=env, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    assert journeys.again(tmp_path) <= IN_FLIGHT
+    assert journeys.told(tmp_path)["verdict"] == "pass"
