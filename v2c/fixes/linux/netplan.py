@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from v2c.fixes.fix import Edit, Edits, text
-from v2c.fixes.linux.network import NOTE, alone, by_mac, replaced, set_aside
+from v2c.fixes.linux.network import NOTE, alone, by_mac, replaced, set_aside, statics
 from v2c.guest import Guest
 from v2c.guest.formats.netplan import KINDS, Netplan
 from v2c.model import Finding, Needs
@@ -62,7 +62,7 @@ class NetplanAnyCard(Edits):
         found = files(guest)
         old = text(guest, OURS)
         naming = {path: file for path, file in found.items() if _names_cards(file)}
-        if not naming and old is None and not need.addresses:
+        if not naming and old is None and not statics(need):
             return
         renderers = [file.renderer for file in found.values() if file.renderer]
         if old is not None and Netplan(old).renderer:

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from v2c.fixes.fix import Edit, Edits, text
-from v2c.fixes.linux.network import NOTE, alone, by_mac, manager_runs, replaced, set_aside
+from v2c.fixes.linux.network import NOTE, alone, by_mac, manager_runs, replaced, set_aside, statics
 from v2c.guest import Guest
 from v2c.guest.formats.ini import Ini
 from v2c.model import Finding, Needs
@@ -57,7 +57,7 @@ class NetworkManagerAnyCard(Edits):
             return
         found = files(guest)
         ours = [f"{FOLDER}/{name}" for name in guest.names(FOLDER) if name.startswith("v2c")]
-        if not found and not ours and not need.addresses:
+        if not found and not ours and not statics(need):
             return  # NetworkManager asks for a lease on cards without a profile
         for path in found:
             yield set_aside(guest, path, f"{WHY} ({path})", hidden=True)
