@@ -8,8 +8,6 @@ import click
 from v2c.cli import options
 from v2c.cli.running import terminable
 
-FILES = {"html": "report.html", "json": "report.json", "junit": "report.xml"}
-
 job = click.argument("job", metavar="JOB")
 
 
@@ -73,7 +71,8 @@ def report(job: str, form: str, state: Path | None, workdir: Path | None) -> int
     done = reports.read(folder)
     if form == "text":
         return show.report(done, folder, as_json=False)
-    click.echo((folder / FILES[form]).read_text(encoding="utf-8"), nl=False)
+    files = {"html": reports.HTML, "json": reports.JSON, "junit": reports.JUNIT}
+    click.echo((folder / files[form]).read_text(encoding="utf-8"), nl=False)
     return show.code(done)
 
 
