@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from v2c import qemu
+from v2c import qemu, sockets
 from v2c.accelerator import accelerator
 from v2c.errors import NoSpaceError, ToolError
 from v2c.model import GIB, DiskFormat, Firmware
@@ -45,7 +45,8 @@ GREETING_S = 60.0  # QEMU answers in about a second; a busy converter takes long
 
 @dataclass(frozen=True, slots=True)
 class BootDisk:
-    """A disk to boot from, only read: a file in `format`, or an NBD export. `size` in bytes."""
+    """A disk to boot from, only read: a file in `format` (only raw and qcow2 are opened by QEMU itself), or an NBD export.
+    `size` in bytes."""
 
     id: str
     size: int
@@ -228,33 +229,35 @@ class VirtualMachine:
         """A throw-away overlay on the disk, without a name on disk."""
         overlay = self._scratch(f"disk{index}")
         qemu.create(overlay, DiskFormat.QCOW2, disk.size)
-        backing: dict[str, object]
-        if disk.export is not None:
-            server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            server.connect(disk.export.socket)
-            backing = {
-                "driver": "nbd",
-                "server": {"type": "fd", "str": str(self._inherit(server.detach()))},
-                "export": disk.export.name,
-            }
-            layer: dict[str, object] = _raw(backing)
-        else:
-            assert disk.path is not None, "a disk is a file or an export"
-            layer = {
-                "driver": disk.format.qemu,
-                "file": {"driver": "file", "filename": self._adopt(disk.path, os.O_RDONLY), "read-only": True},
-            }
-            if disk.format is DiskFormat.QCOW2:
-                layer["backing"] = None  # whatever the image's header names is not followed
         node: dict[str, object] = {
             "driver": "qcow2",
             "discard": "unmap",
             "cache": {"direct": False, "no-flush": True},  # it is thrown away: nothing waits for the disk
             "file": {"driver": "file", "filename": self._adopt(overlay, os.O_RDWR)},
-            "backing": {**layer, "read-only": True},
+            "backing": {**self._layer(disk), "read-only": True},
         }
         overlay.unlink()
         return node
+
+    def _layer(self, disk: BootDisk) -> dict[str, object]:
+        """The disk itself, only read."""
+        if disk.export is not None:
+            return _raw(self._connected(disk.export))
+        assert disk.path is not None, "a disk is a file or an export"
+        if disk.format not in (DiskFormat.RAW, DiskFormat.QCOW2):
+            # it may be several files, by name: qemu-nbd, which runs as we do, finds them
+            place = sockets.fresh(self._closing.enter_context(sockets.folder(self._workdir)), "disk")
+            export = self._closing.enter_context(qemu.serve(disk.path, disk.format, socket=place))
+            return _raw(self._connected(export))
+        file = {"driver": "file", "filename": self._adopt(disk.path, os.O_RDONLY), "read-only": True}
+        # whatever a qcow2's header names as its backing is not followed
+        return {"driver": disk.format.qemu, "file": file, **({"backing": None} if disk.format is DiskFormat.QCOW2 else {})}
+
+    def _connected(self, export: Export) -> dict[str, object]:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.connect(export.socket)
+        descriptor = self._inherit(client.detach())
+        return {"driver": "nbd", "server": {"type": "fd", "str": str(descriptor)}, "export": export.name}
 
     def _scratch(self, name: str) -> Path:
         descriptor, path = tempfile.mkstemp(prefix=f".boot-{name}-", dir=self._workdir)
