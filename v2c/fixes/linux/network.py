@@ -15,6 +15,7 @@ from v2c.model import AddressNeed, Finding, Level, Needs
 
 NOTE = "# Written by v2c for a machine that moved; what stood here before is kept as *.v2c-before."
 NETWORKD = "systemd-networkd.service"
+WAIT_ONLINE = "systemd-networkd-wait-online.service"
 NETWORKD_PROGRAMS = ("/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd")
 NETWORKD_FOLDER = "/etc/systemd/network"
 MANAGER = "NetworkManager.service"
@@ -70,13 +71,14 @@ def networkd_edits(guest: Guest, need: Needs, why: str) -> Iterator[Edit]:
 
 
 def networkd_enabled(guest: Guest, why: str) -> Iterator[Edit]:
-    """Makes systemd-networkd run at boot, as `systemctl enable` would."""
+    """Makes systemd-networkd run at boot, and what needs a network wait for it, as `systemctl enable` would."""
     home = next((folder for folder in VENDOR if guest.exists(f"{folder}/{NETWORKD}")), VENDOR[0])
     if link(guest, f"{ETC}/{NETWORKD}") == NOWHERE:
         yield Edit(f"{ETC}/{NETWORKD}", why)
-    path = f"{ETC}/multi-user.target.wants/{NETWORKD}"
-    if not present(guest, path):
-        yield Edit(path, why, link=f"{home}/{NETWORKD}")
+    for unit, target in ((NETWORKD, "multi-user.target"), (WAIT_ONLINE, "network-online.target")):
+        path = f"{ETC}/{target}.wants/{unit}"
+        if not present(guest, path) and guest.exists(f"{home}/{unit}"):
+            yield Edit(path, why, link=f"{home}/{unit}")
 
 
 def manager_runs(guest: Guest) -> bool:
