@@ -91,7 +91,7 @@ def choose(seen: Looked, filesystems: Sequence[Filesystem], wanted: str, grub: S
     if len(roots) > 1:
         roots = tuple(r for r in roots if _itself(r, filesystems)) or roots
     if len(roots) > 1:
-        roots = tuple(r for r in roots if boot_disk(r, filesystems, grub) in grub) or roots
+        roots = tuple(r for r in roots if (_boot_partition(r, filesystems) or r.filesystem.disk) in grub) or roots
     if len(roots) > 1:
         choices = ", ".join(f"{r.name} ({r.title})" if r.title else r.name for r in roots)
         raise GuestError(
@@ -102,15 +102,23 @@ def choose(seen: Looked, filesystems: Sequence[Filesystem], wanted: str, grub: S
 
 def boot_disk(root: Root, filesystems: Sequence[Filesystem], grub: Sequence[str]) -> str:
     """The id of the disk that the firmware starts: that of /boot or of the EFI system partition; else GRUB's; else the root's."""
+    named = _boot_partition(root, filesystems)
+    if named:
+        return named
+    if root.filesystem.disk and (not grub or root.filesystem.disk in grub):
+        return root.filesystem.disk
+    return grub[0] if grub else ""
+
+
+def _boot_partition(root: Root, filesystems: Sequence[Filesystem]) -> str:
+    """The disk of the EFI system partition or /boot that its fstab names, "" when it names none."""
     mounts, _ = mounts_of(root.fstab, filesystems, root.names())
     where = {mount.where: mount.device for mount in mounts if mount.device}
     for path in ("/boot/efi", "/efi", "/boot"):
         found = next((fs for fs in filesystems if fs.device == where.get(path)), None)
         if found is not None and found.disk:
             return found.disk
-    if root.filesystem.disk and (not grub or root.filesystem.disk in grub):
-        return root.filesystem.disk
-    return grub[0] if grub else ""
+    return ""
 
 
 def nothing(seen: Looked, filesystems: Sequence[Filesystem]) -> GuestError:
