@@ -108,5 +108,5 @@ class Guest(Protocol):
         ...
 
     def touched(self, paths: Iterable[str]) -> None:
-        """Says that a program run in the guest changed these paths (the ledger looks at them before and after)."""
+        """Says that a program of the guest changes these paths; best said before it runs, for the ledger then knows both."""
         ...

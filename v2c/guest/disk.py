@@ -32,8 +32,9 @@ def open_guest(
     """The guest on these disks (in the source's order): launched, unlocked, mounted by its own fstab, inspected.
 
     `keys`: "SELECTOR:file:PATH" or "SELECTOR:env:NAME". `root`: which operating system, where there are several. Not
-    `writable`: what is written goes to a snapshot that is thrown away, so a repair can be tried. When the block ends all is
-    unmounted and flushed into the exports. Raises GuestError (not understood), UsageError (a key), ToolError (this machine).
+    `writable`: mounted read-only; the journal of an unclean filesystem is replayed into a snapshot that is thrown away. When the
+    block ends without an error all is unmounted and flushed into the exports; with one, the appliance is killed at once.
+    Raises GuestError (not understood), UsageError (a key), ToolError (this machine).
     """
     meter = meter or Meter()
     wanted = parse(keys)
