@@ -20,7 +20,7 @@ from v2c.errors import Paused, SourceError, TargetError
 from v2c.events import Event, Meter, Moved
 from v2c.model import KIB, MIB, DiskFormat, Ref
 from v2c.nbd import Extent
-from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
+from v2c.transfer import Block, BlockMap, Throttle, TransferResult, transfer
 
 CHUNK = 4096
 
@@ -69,13 +69,13 @@ class Shelf:
     def missing(self, blocks: BlockMap) -> Iterator[int]:
         return (index for index in blocks.written() if index in self.lost)
 
-    def put(self, index: int, data: bytes, digest: bytes) -> None:
+    def put(self, index: int, data: Block, digest: bytes) -> None:
         with self._lock:
             assert hashlib.sha256(data).digest() == digest
             assert not len(data) % 512
             self.threads.add(threading.get_ident())
             self.puts.append(index)
-            self.blocks[index] = data
+            self.blocks[index] = bytes(data)
             if len(self.puts) >= self.limit:
                 raise TargetError("the shelf is full")
 

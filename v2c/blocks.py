@@ -18,6 +18,8 @@ from typing import Self
 
 from v2c.errors import NoSpaceError, ToolError
 
+Block = bytes | bytearray  # the bytes of a block, maybe in a buffer that is used again
+
 UNKNOWN = bytes(32)  # the digest of a block that may hold anything: a write was begun, its outcome is not known
 
 _BODY = struct.Struct(">4sQI32s")  # kind, index, count, digest

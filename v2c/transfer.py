@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from v2c import nbd, tails
-from v2c.blocks import UNKNOWN, BlockMap
+from v2c.blocks import UNKNOWN, Block, BlockMap
 from v2c.errors import Paused
 from v2c.events import Meter
 from v2c.model import GIB, KIB, MIB, Ref
 from v2c.nbd import Client, Export
 
-__all__ = ["BlockMap", "DiskWriter", "Throttle", "TransferResult", "transfer"]
+__all__ = ["Block", "BlockMap", "DiskWriter", "Throttle", "TransferResult", "transfer"]
 
 REQUEST = MIB  # bytes per read: qemu-nbd is twice as fast with 1 MiB as with 4 MiB, whose buffers it maps anew each time
 IN_FLIGHT = 8
@@ -46,8 +46,9 @@ class DiskWriter(Protocol):
         """Of the indexes that the map says were written, those that the target does not hold (after a crash, a new session)."""
         ...
 
-    def put(self, index: int, data: bytes, digest: bytes) -> None:
-        """Writes one block; `digest` is its SHA-256. Harmless twice. Called from several threads where the target says so."""
+    def put(self, index: int, data: Block, digest: bytes) -> None:
+        """Writes one block; `digest` is its SHA-256. `data` is valid until it returns: copy what is kept. Harmless twice.
+        Called from several threads where the target says so."""
         ...
 
     def flush(self) -> None:
@@ -324,7 +325,7 @@ class _Transfer:
                 self._go_on()
             if held not in (None, UNKNOWN):
                 self.blocks.intend([index])
-            self.writer.put(index, bytes(buffer), digest)
+            self.writer.put(index, buffer, digest)
         if zero:
             self.blocks.zeroed(index)
         else:

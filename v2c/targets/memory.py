@@ -27,7 +27,7 @@ from v2c.model import Caps, Disk, DiskFormat, Finding, Level, Observation, Place
 from v2c.targets import TargetFeatures
 from v2c.targets.memory_boot import boot
 from v2c.targets.writers import CHUNK, RawWriter
-from v2c.transfer import DiskWriter
+from v2c.transfer import Block, DiskWriter
 
 _TAGGED = "v2c-job"
 _OPTIONS = {"fail", "seed", "unit", "platform"}
@@ -255,7 +255,7 @@ class CountingWriter:
     def missing(self, blocks: BlockMap) -> Iterator[int]:
         return self._inner.missing(blocks)
 
-    def put(self, index: int, data: bytes, digest: bytes) -> None:
+    def put(self, index: int, data: Block, digest: bytes) -> None:
         with self._faults.around("put"):
             self._inner.put(index, data, digest)
             self._events.tell("put", self._id, index, digest.hex())

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from v2c import nbd, qemu, sockets, state
-from v2c.blocks import BlockMap
+from v2c.blocks import Block, BlockMap
 from v2c.errors import TargetError
 from v2c.model import DiskFormat, Ref
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, runs, writing
@@ -78,7 +78,7 @@ class ImageWriter:
             self._anew()
         return iter(written if self._fresh else ())
 
-    def put(self, index: int, data: bytes, digest: bytes) -> None:
+    def put(self, index: int, data: Block, digest: bytes) -> None:
         offset = block_range(index, len(data), self.size, self.path)
         with self._lock:
             client = self._client or self._open()

