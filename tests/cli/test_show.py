@@ -100,7 +100,7 @@ def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert show.plan(PLAN, None, as_json=False) == 0
     out = capsys.readouterr().out
     assert out.startswith("erp -> local:aws: describe -> plan\n")
-    assert "  time         about 3 min\n" in out
+    assert "  time         about 3 min 20 s\n" in out
     assert "  kernel line  a=b console=tty0 console=ttyS0,115200n8\n" in out
 
 

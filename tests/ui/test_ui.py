@@ -113,8 +113,9 @@ def test_plain_tells_the_phases_of_a_step() -> None:
     with meter.phase(""):
         with meter.phase("launch"):
             pass
-        with meter.phase("repair"):
-            pass
+        for _ in range(2):
+            with meter.phase("repair"):
+                pass
     assert stream.getvalue() == "fix ...\nfix: 0.0 s (launch 0.0 s, repair 0.0 s)\n"
 
 
@@ -153,7 +154,7 @@ def test_size(count: float, text: str) -> None:
     assert size(count) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (83.2, "83 s"), (754, "13 min"), (11100, "3 h 05 min")])
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (83.2, "83 s"), (754, "12 min 34 s"), (11100, "3 h 05 min")])
 def test_span(seconds: float, text: str) -> None:
     assert span(seconds) == text
 
@@ -161,6 +162,7 @@ def test_span(seconds: float, text: str) -> None:
 def test_clean_keeps_lines_and_letters() -> None:
     assert clean("größe\n\tein\x1b]0;x\x07") == "größe\n\tein?]0;x?"
     assert finding(Finding("a", Level.INFO, "s\x9b", "t")) == "info: s?: t"
+    assert finding(Finding("a", Level.INFO, "/etc/x", "/etc/x is odd")) == "info: /etc/x is odd"
 
 
 def test_drawing_is_behind_one_door() -> None:

@@ -15,7 +15,7 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.said: dict[tuple[str, str, str], float] = {}
-        self.phases: dict[tuple[str, str], list[str]] = {}
+        self.phases: dict[tuple[str, str], dict[str, float]] = {}
 
     def __call__(self, event: Event) -> None:
         for text in self.lines(event):
@@ -27,7 +27,7 @@ class Plain:
         key = (event.job, event.step)
         match event:
             case Began(phase="", step=step):
-                self.phases[key] = []
+                self.phases[key] = {}
                 return [f"{step} ..."]
             case Moved(phase=phase, done=done, total=total):
                 now = time.monotonic()
@@ -38,10 +38,11 @@ class Plain:
                 return [f"{event.step} {phase}: {size(done)}{part}"]
             case Ended(phase=phase) if phase:
                 self.said.pop((*key, phase), None)
-                self.phases.setdefault(key, []).append(f"{phase} {span(event.seconds)}")
+                parts = self.phases.setdefault(key, {})
+                parts[phase] = parts.get(phase, 0.0) + event.seconds
                 return []
             case Ended():
-                return [ended(event, self.phases.pop(key, []))]
+                return [ended(event, self.phases.pop(key, {}))]
             case Noted(text=text):
                 return [f"  {text}"]
             case Found(finding=found) if found is not None:
@@ -52,10 +53,10 @@ class Plain:
         """Nothing is open."""
 
 
-def ended(event: Ended, phases: list[str]) -> str:
+def ended(event: Ended, phases: dict[str, float]) -> str:
     """The line of a step that ended: its seconds, what it moved, its phases."""
     if event.error:
         return f"{event.step} stopped after {span(event.seconds)}: {event.error}"
     moved = f", {size(event.bytes)}" if event.bytes else ""
-    detail = f" ({', '.join(phases)})" if phases else ""
+    detail = f" ({', '.join(f'{name} {span(seconds)}' for name, seconds in phases.items())})" if phases else ""
     return f"{event.step}: {span(event.seconds)}{moved}{detail}"

@@ -26,16 +26,17 @@ def size(count: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Seconds for people: "0.4 s", "83 s", "12 min", "3 h 05 min"."""
+    """Seconds for people: "0.4 s", "83 s", "12 min 34 s", "3 h 05 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def finding(found: "Finding") -> str:
-    """A finding as one line: "warning: disk-1: text: remedy"."""
+    """A finding as one line: "warning: disk-1: text: remedy"; without its subject where the text names it."""
+    subject = "" if found.subject in found.text else f"{found.subject}: "
     remedy = f": {found.remedy}" if found.remedy else ""
-    return clean(f"{found.level}: {found.subject}: {found.text}{remedy}")
+    return clean(f"{found.level}: {subject}{found.text}{remedy}")
