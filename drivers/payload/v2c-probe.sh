@@ -53,7 +53,8 @@ pack() {
 }
 
 state() {
-    if has systemctl; then systemctl is-system-running 2> /dev/null; else echo unknown; fi
+    # "degraded" is an answer, with a status other than 0
+    if has systemctl; then systemctl is-system-running 2> /dev/null || true; else echo unknown; fi
 }
 
 wait_for_boot() {
@@ -139,7 +140,9 @@ addresses() {
 }
 
 units() {
-    bounded systemctl list-unit-files --state=enabled --no-legend --no-pager --plain
+    set -- list-unit-files --state=enabled --no-legend --no-pager --plain
+    # with --root systemctl reads the files itself; a busy systemd may not answer in time
+    bounded systemctl "$@" || bounded systemctl --root=/ "$@"
 }
 
 failures() {
@@ -150,12 +153,17 @@ host() {
     if has hostname; then hostname; else cat "$root/proc/sys/kernel/hostname"; fi
 }
 
-# section NAME COMMAND...: the JSON member; output beyond 64 KiB is cut, errors become an empty section.
+# section NAME COMMAND...: the JSON member; output beyond 64 KiB is cut. A command that failed (or took too long) is named in the
+# section "unheard", so that its silence is not taken for an answer; 128 and more is `head` having had enough.
 section() {
     name=$1
     shift
     printf '"%s":"' "$name"
-    "$@" 2> /dev/null | head -c 65536 | encode
+    {
+        "$@" 2> /dev/null
+        status=$?
+        { [ "$status" -eq 0 ] || [ "$status" -ge 128 ]; } || echo "$name" >> "$etc/unheard"
+    } | head -c 65536 | encode
     printf '",'
 }
 
@@ -176,6 +184,7 @@ document() {
     section modules cat "$root/proc/modules"
     section uptime cat "$root/proc/uptime"
     section state state
+    section unheard cat "$etc/unheard"
     printf '"end":""}}\n'
 }
 
@@ -212,6 +221,7 @@ quiet() {
 
 wait_for_boot
 wait_for_address
+: > "$etc/unheard"
 payload=$(document | pack | encode)
 length=${#payload}
 total=$(((length + 199) / 200))
@@ -221,5 +231,5 @@ for time in 1 2 3; do
     say
     [ "$time" = 3 ] || sleep "$pause"
 done
-rm -f "$etc/nonce"
+rm -f "$etc/unheard" "$etc/nonce"
 exit 0

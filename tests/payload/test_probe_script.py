@@ -96,6 +96,8 @@ def test_a_guest_that_has_hardly_any_tools(tmp_path: Path) -> None:
     assert sections["disks"] == 'NAME="vda" TYPE="disk" SIZE="3221225472" SERIAL="" UUID=""\n'
     assert sections["state"] == "unknown\n"
     assert (sections["enabled"], sections["failed"]) == ("", "")
+    assert set(sections["unheard"].split()) == {"enabled", "failed", "addresses", "uptime", "modules"}
+    assert not (tmp_path / "etc/v2c/unheard").exists()
 
 
 def test_an_unarmed_guest_says_nothing(tmp_path: Path) -> None:

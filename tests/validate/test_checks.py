@@ -182,6 +182,13 @@ def test_failed_units() -> None:
     assert run(declared=Declared(failed_units=()))["failed"].verdict is Verdict.PASS
 
 
+def test_silence_of_systemctl_is_no_answer() -> None:
+    checks = run(enabled="", failed="", unheard="enabled\nfailed\n", declared=Declared(failed_units=()))
+    assert {checks[id].seen for id in ("units", "failed")} == {"not told: systemctl did not answer inside the guest"}
+    assert {checks[id].verdict for id in ("units", "failed")} == {Verdict.FAIL}
+    assert run(failed="", unheard="failed\n")["failed"].seen != "none"
+
+
 def test_declared_ports() -> None:
     checks = run(declared=Declared(listening=("tcp 8080", "tcp 443")))
     assert checks["listening:tcp 8080"].verdict is Verdict.PASS
