@@ -11,8 +11,8 @@ from v2c.model import MIB
 LONGEST = 64 * 512  # bytes of text: what the sector asks the BIOS for
 # as --32; objcopy -O binary:
 #   stack at 0x7c00; int $0x13 with ah 0x42 (64 sectors from sector 1 to 0x10000); cx = the word at 0x1b0;
-#   each byte: wait for bit 5 of port 0x3fd, write it to port 0x3f8; hlt for ever
-_CODE = base64.b64decode("+jHAjtiO0LwAfPu+MXy0Qs0TchqLDrB9uAAQjtgx9rr9A+yoIHT7uvgDrO7i8fTr/RAAQAAAAAAQAQAAAAAAAAA=")
+#   interrupts off (SeaBIOS prints from its timer); each byte: wait for bit 5 of port 0x3fd, write it to port 0x3f8; hlt for ever
+_CODE = base64.b64decode("+jHAjtiO0LwAfPu+Mny0Qs0TchuLDrB9uAAQjtgx9vq6/QPsqCB0+7r4A6zu4vH06/0QAEAAAAAAEAEAAAAAAAAA")
 
 
 def telling_disk(path: Path, text: str, size: int = 4 * MIB) -> Path:
