@@ -1,0 +1,129 @@
+"""Every verb through the real command line, with a machine made up in memory: the life of a job, pauses, two terminals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+V2C = [sys.executable, "-m", "v2c"]
+SOURCE, TARGET = "memory:erp?seed=7&size=67108864", "memory:there"
+CONVERT = ["convert", SOURCE, "--to", TARGET]
+
+pytestmark = pytest.mark.tool
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the memory target persists, and where the state lies."""
+    monkeypatch.setenv("V2C_MEMORY", str(tmp_path / "memory"))
+    monkeypatch.setenv("V2C_STATE", str(tmp_path / "state"))
+    yield tmp_path
+
+
+def v2c(*words: str, code: int = 0) -> str:
+    """Runs a verb to its end; answers with stdout."""
+    done = subprocess.run([*V2C, *words], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == code, done
+    return done.stdout
+
+
+def job() -> str:
+    (known,) = json.loads(v2c("status", "--json"))
+    return str(known["job"]["id"])
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    """A conversion that is slowed down, returned when its first bytes have moved."""
+    argv = [*V2C, *CONVERT, "--bandwidth", "2MiB/s", "--progress", "json", *words]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr
+    for line in process.stderr:
+        if json.loads(line)["event"] == "moved":
+            return process
+    raise AssertionError(process.wait())
+
+
+def test_the_life_of_a_job(here: Path) -> None:
+    assert v2c("status") == "no jobs yet\n"
+    out = v2c(*CONVERT, "-q")
+    path = re.search(r"^report: (.+)$", out, re.MULTILINE)
+    assert path and Path(path[1]).is_file() and out.endswith("\nPASS\n")
+    id = job()
+    assert f"{id}  done  {SOURCE} -> {TARGET}" in v2c("status", id[:6])
+    assert v2c("report", id).endswith("\nPASS\n")
+    assert v2c("report", id, "--format", "html").lower().startswith("<!doctype html>")
+    assert "<testsuite" in v2c("report", id, "--format", "junit")
+    assert json.loads(v2c("report", id, "--format", "json"))["job"] == id
+    assert v2c(*CONVERT, "--progress", "plain").endswith("\nPASS\n"), "the same command answers from its memo"
+    assert v2c(*CONVERT, "-q", "--again").endswith("\nPASS\n")
+    assert json.loads(v2c("validate", id, "-q", "--json"))["verdict"] == "pass"
+    v2c("cancel", id, code=1)
+    removed = v2c("cleanup", id, "--yes")
+    assert "removed image" in removed and removed.endswith(f"nothing of {id} is left\n")
+    assert v2c("status") == "no jobs yet\n"
+    assert not list((here / "state" / "work").rglob("*"))
+
+
+def test_inspect_and_plan_change_nothing(here: Path) -> None:
+    assert "Debian GNU/Linux 12" in v2c("inspect", SOURCE, "-q")
+    assert json.loads(v2c("inspect", SOURCE, "-q", "--json"))["facts"]["family"] == "debian"
+    assert v2c("plan", SOURCE, "--to", TARGET).startswith("erp -> memory:there: describe -> plan")
+    tried = v2c("plan", "--repair", SOURCE, "--to", TARGET, "-q")
+    assert "repairs:\n" in tried and "\n--- fstab: changed /etc/fstab\n" in tried and "+UUID=" in tried
+    assert v2c("status") == "no jobs yet\n"
+    assert not list((here / "state" / "work").rglob("*"))
+
+
+def test_progress_as_json_is_one_object_a_line(here: Path) -> None:
+    done = subprocess.run([*V2C, *CONVERT, "--progress", "json", "--json"], capture_output=True, text=True, check=True)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {e["event"] for e in events} >= {"began", "ended", "moved", "noted"}
+    assert json.loads(done.stdout)["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_signal_pauses_and_the_same_command_goes_on(here: Path, number: signal.Signals) -> None:
+    process = started()
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(10) == 130
+    assert time.monotonic() - began < 2
+    assert process.stderr and "Traceback" not in process.stderr.read()
+    assert "interrupted" in v2c("status")
+    done = json.loads(v2c(*CONVERT, "-q", "--json"))
+    assert done["verdict"] == "pass"
+    running = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+    assert not [line for line in running if str(here).encode() in line]
+
+
+def test_two_terminals_do_not_share_a_job(here: Path) -> None:
+    first = started()
+    done = subprocess.run([*V2C, *CONVERT, "-q"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and re.fullmatch(r"v2c: job \w+ is being worked on by pid \d+ [^\n]+\n", done.stderr), done
+    assert "running" in v2c("status") and "now: upload copy" in v2c("status")
+    first.send_signal(signal.SIGINT)
+    assert first.wait(10) == 130
+
+
+def test_cancel_stops_it_elsewhere_and_for_good(here: Path) -> None:
+    first = started()
+    assert f"v2c cleanup {job()}" in v2c("cancel", job())
+    assert first.wait(20) == 1
+    assert first.stderr and re.search(r"^v2c: job \w+ was cancelled from elsewhere", first.stderr.read(), re.MULTILINE)
+    done = subprocess.run([*V2C, *CONVERT, "-q"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "was cancelled: start it anew with --again" in done.stderr
+    v2c("cleanup", job(), "--yes")
+
+
+def test_debug_shows_where_an_error_comes_from(here: Path) -> None:
+    done = subprocess.run(
+        [*V2C, "inspect", "nothing.vmdk", "--debug"], capture_output=True, text=True, check=False, env={**os.environ}
+    )
+    assert done.returncode == 2 and "Traceback" in done.stderr and done.stderr.splitlines()[-1].startswith("v2c: ")
