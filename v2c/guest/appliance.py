@@ -197,7 +197,14 @@ def unmount() -> None:
 
 @verb
 def exists(path: str) -> bool:
-    return bool(g.exists(path))
+    """Follows symlinks, which guestfs' own `exists` does not."""
+    try:
+        g.statns(path)
+    except RuntimeError as failed:
+        if number_of(str(failed)) in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    return True
 
 
 @verb
@@ -369,7 +376,7 @@ def number_of(text: str) -> int:
 
 def parents(path: str) -> None:
     above = path.rsplit("/", 1)[0] or "/"
-    if not g.exists(above):
+    if not exists(above):
         g.mkdir_p(above)
 
 
