@@ -123,7 +123,9 @@ def _distributions() -> Iterator[Row]:
 
 
 def _guestfs() -> Row:
-    script = "import guestfs; print('.'.join(str(n) for n in list(guestfs.GuestFS(python_return_dict=True).version().values())[:3]))"
+    script = (
+        "import guestfs; v = guestfs.GuestFS(python_return_dict=True).version(); print('.'.join(map(str, list(v.values())[:3])))"
+    )
     try:
         version = run([SYSTEM_PYTHON, "-I", "-c", script], timeout=20).strip()
     except V2cError as error:
