@@ -31,7 +31,7 @@ from v2c.accelerator import accelerator  # noqa: E402
 
 MIB = 1024 * 1024
 ENV = {**os.environ, "LIBGUESTFS_BACKEND": "direct"}
-PATHS = ["v2c/fixes", "v2c/guest", "v2c/pipeline.py", "v2c/transfer.py", "v2c/overlays.py", "v2c/nbd.py", "v2c/targets/writers"]
+PATHS = ["v2c/fixes", "v2c/guest", "v2c/pipeline.py", "v2c/transfer.py", "v2c/overlays.py", "v2c/nbd", "v2c/targets/writers"]
 PHASES = ("launch", "inspect", "repair", "proof", "copy", "other")
 
 
@@ -238,7 +238,7 @@ def main() -> int:
         said = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
         copied = {
             **measured(),
-            "paths": ["v2c/transfer.py", "v2c/nbd.py", "v2c/targets/writers/raw.py"],
+            "paths": ["v2c/transfer.py", "v2c/nbd", "v2c/targets/writers/raw.py"],
             "said": said.splitlines(),
         }
         (ROOT / "bench" / "copy.json").write_text(json.dumps(copied, indent=1) + "\n", encoding="utf-8")
