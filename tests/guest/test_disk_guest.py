@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,9 @@ from guest_contract import TREE, GuestContract, content
 from v2c import qemu
 from v2c.errors import GuestError, ToolError, UsageError
 from v2c.guest import FileKind, Guest
+from v2c.guest.client import Appliance
 from v2c.guest.disk import DiskGuest, open_guest
+from v2c.guest.mounting import mount_all, open_root
 from v2c.model import MIB, Disk, DiskFormat, LeaveTool
 from v2c.nbd import Export
 
@@ -174,6 +176,29 @@ def test_without_the_key_the_error_names_the_device_and_the_option(encrypted: En
         pass
     assert "/dev/sda2" in caught.value.text and encrypted.uuid in caught.value.text
     assert f"--key {encrypted.uuid}:file:PATH" in caught.value.remedy
+
+
+def test_filesystems_that_were_not_left_in_order(tmp_path: Path) -> None:
+    """One appliance, three disks: an unclean one is told, one with recorded errors is refused before it is mounted."""
+    tree = plant(tmp_path)
+    (tree / "etc/fstab").write_text("/dev/sda / ext4\n/dev/sdb /srv ext4\n/dev/sdc /work ext4\n/dev/sdd /tmp ext4 nofail\n")
+    root = ext4(tmp_path / "root.img", 128 * MIB, tree)
+    unclean, broken = (ext4(tmp_path / name, 32 * MIB) for name in ("unclean.img", "broken.img"))
+    for image, order in ((unclean, "feature needs_recovery"), (broken, "set_super_value state 2")):
+        subprocess.run(["debugfs", "-w", "-R", order, image], check=True, capture_output=True)
+    with served(tmp_path, root, unclean, broken) as disks:
+        appliance = Appliance([export for _, export in disks], writable=False)
+        try:
+            opened = open_root(appliance, [disk for disk, _ in disks], (), "")
+            with pytest.raises(GuestError, match=r"/work \(/dev/sdc\) has recorded errors"):
+                mount_all(appliance, opened, writable=False)
+            appliance.call("unmount")
+            sound = replace(opened, blocks=tuple(replace(block, errors=False) for block in opened.blocks))
+            mounted, findings = mount_all(appliance, sound, writable=False)
+        finally:
+            appliance.kill()
+    assert mounted == {"/": "/dev/sda", "/srv": "/dev/sdb", "/work": "/dev/sdc"}
+    assert sorted((f.id, f.subject) for f in findings) == [("guest.not-mounted", "/tmp"), ("guest.unclean", "/srv")]
 
 
 def test_a_key_that_cannot_be_read_launches_nothing(tmp_path: Path) -> None:

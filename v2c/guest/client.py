@@ -34,6 +34,7 @@ SMALL_MIB = 1280  # libguestfs' own default, when this machine has little
 # Words for the appliance's kernel where it is emulated. Four levels of page tables instead of five: 14.7 s of processor time to
 # launch instead of 19.4; no self-tests, and no guards against a processor that is a program: 13.8 (TCG of QEMU 7.2).
 EMULATED = "no5lvl mitigations=off nokaslr cryptomgr.notests"
+_GONE_S = 3.0
 _SOCKET_PATH = 60  # sun_path holds 108 bytes, of which libguestfs' own names take up to 40
 
 _EISDIR, _ENOENT, _ENOSPC = 21, 2, 28
@@ -162,6 +163,7 @@ class Appliance:
         talk, self._talk = self._talk, None
         if talk is not None:
             talk.kill(grace)
+            _gone(talk.pid)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
 
@@ -218,6 +220,15 @@ def _folder() -> tuple[Path, IO[str]]:
         held = (folder / "lock").open("w")
         fcntl.flock(held, fcntl.LOCK_EX)
     return folder, held
+
+
+def _gone(group: int) -> None:
+    """Waits until a killed group has no member: QEMU takes a moment to give its memory and its connections back."""
+    deadline = time.monotonic() + _GONE_S
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.01)
 
 
 def _memory() -> int:
