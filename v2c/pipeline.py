@@ -22,9 +22,7 @@ from v2c.guest.ledger import Ledger
 from v2c.guest.opening import open_guest
 from v2c.journal import Journal
 from v2c.model import (
-    Check,
     Disk,
-    Expectation,
     Facts,
     Fitted,
     Machine,
@@ -275,15 +273,7 @@ def conclude(
 def judge(report: Report, plan: Plan, facts: Facts, evidence: Evidence) -> Report:
     """The report with what a boot showed, compared with what the machine was before and what the repair did to it."""
     boot = platform(plan.platform).boot
-    came = Check(
-        "boot",
-        "the machine comes up",
-        Expectation.DECLARED,
-        "it tells what it is",
-        f"it did after {evidence.seconds:.0f} s" if evidence.probe else evidence.failure or "nothing",
-        Verdict.PASS if evidence.probe else Verdict.FAIL,
-    )
-    checks = (came, *(compare(facts, evidence.probe, plan, report.changes) if evidence.probe else ()))
+    checks = compare(facts, evidence, plan, report.changes)
     return replace(
         report,
         checks=checks,
