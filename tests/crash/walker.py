@@ -10,6 +10,7 @@ every step is written down, so that a test can count. `--serve` spares each proc
 real a process as any, and is killed as one.
 """
 
+import faulthandler
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ from v2c.processes import Process
 
 BLOCKS = 12
 BLOCK = 512
+STUCK_S = 90  # a process of the server that takes longer shows its threads and ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def serve() -> None:
         child = os.fork()
         if not child:
             code = 1
+            faulthandler.dump_traceback_later(STUCK_S, exit=True)
             try:
                 crashpoints.arm(asked["at"], asked["log"])
                 if asked["argv"][0] == "v2c":

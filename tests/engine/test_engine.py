@@ -309,3 +309,26 @@ def test_a_value_cannot_pose_as_an_error() -> None:
 def test_importing_the_engine_does_not_import_dbos() -> None:
     code = "import sys, v2c.engine; print([m for m in ('dbos', 'sqlalchemy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_job_may_come_back_while_the_engine_still_launches(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the queue hands the job over before `launch` returns; it must find its engine."""
+    import dbos
+
+    log, flag = tmp_path / "log", tmp_path / "flag"
+    flag.touch()
+    ask = Ask(str(log), fails="two", flag=str(flag))
+    with Engine(state, "a1") as engine, pytest.raises(errors.TargetError):
+        engine.run("a1", walk, ask)
+    flag.unlink()
+    launch = dbos.DBOS.launch
+
+    def slow() -> None:
+        launch()
+        threading.Event().wait(0.5)
+
+    monkeypatch.setattr(dbos.DBOS, "launch", slow)
+    with Engine(state, "a1") as engine:
+        assert engine.run("a1", walk, ask).seconds == ("one", "two", "three")

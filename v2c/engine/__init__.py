@@ -81,6 +81,7 @@ BACKOFF_S = 1.0  # before the first retry of a transient error; doubles up to BA
 BACKOFF_MAX_S = 60.0
 COOPERATE_S = 0.8  # what Ctrl-C gives a step to stop by itself before its programs are killed; all is over within 2 s
 STUBBORN_S = 30.0  # what a cancelled step that does not listen is waited for
+OUTCOME_S = 60.0  # what the database is given to take the outcome of a story; a busy one is waited for 30 s
 LAST_S = 1.7  # after this the process ends, come what may
 REDOS = 5  # redone steps in one run before the error is believed
 
@@ -243,9 +244,9 @@ class Engine:
             }
         )
         DBOS.listen_queues([self.executor])
-        DBOS.launch()
-        self._launched, _current = True, self
         create_tables(self.state)
+        self._launched, _current = True, self  # before the launch: a resumed job may come over the queue while it lasts
+        DBOS.launch()
 
     def _await(self, attempt: str, answers: TypeAdapter[R]) -> R:
         from dbos import DBOS
@@ -260,12 +261,17 @@ class Engine:
                 processes.kill_all()
                 self._ended.wait(STUBBORN_S)
                 raise V2cError(f"job {attempt} was cancelled from elsewhere", remedy="start it anew with --again")
-        while (known := DBOS.get_workflow_status(attempt)) is None or known.status in ACTIVE:
+            if known and known.status not in ACTIVE:
+                break  # it ended before the story could begin
+        deadline = time.monotonic() + OUTCOME_S
+        while ((known := DBOS.get_workflow_status(attempt)) is None or known.status in ACTIVE) and time.monotonic() < deadline:
             time.sleep(0.002)  # the story ended; its outcome is being written
         crashpoints.point("concluded")
-        error = self._outcomes.pop(attempt)
+        error = self._outcomes.pop(attempt, None) or (known.error if known else None)
         if error is not None:
             raise error
+        if known is None or known.status != "SUCCESS":
+            raise V2cError(f"the outcome of job {attempt} could not be written", remedy="the same command goes on")
         DBOS.delete_queue(self.executor)  # one row per resumed job, no use any more
         return answers.validate_python(known.output)
 
