@@ -106,14 +106,6 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-class Refused(Exception):
-    """An error that we raise ourselves, by errno."""
-
-    def __init__(self, number: int, text: str = "") -> None:
-        super().__init__(text or os.strerror(number))
-        self.number = number
-
-
 @verb
 def launch(drives: list[dict[str, str]], readonly: bool, smp: int, memsize: int, append: str) -> dict[str, Any]:
     """Starts the appliance on NBD exports; `readonly`: writes go to a snapshot that is thrown away."""
@@ -179,7 +171,7 @@ def volumes() -> None:
 def rename_mapping(old: str, new: str) -> None:
     """Gives an opened device the name that the guest itself uses for it."""
     if not all(c.isalnum() or c in "-_.+" for c in old + new):
-        raise Refused(errno.EINVAL, f"{new!r} is no name for a device")
+        raise OSError(errno.EINVAL, f"{new!r} is no name for a device")
     shell(f"dmsetup rename {old} {new} && udevadm settle")
 
 
@@ -191,7 +183,6 @@ def mount(device: str, where: str, options: str) -> None:
 
 @verb
 def unmount() -> None:
-    """Unmounts everything."""
     g.umount_all()
 
 
@@ -216,11 +207,9 @@ def lstat(path: str) -> list[int]:
 
 @verb
 def read(path: str) -> str:
-    s = g.statns(path)
-    if stat.S_ISDIR(s["st_mode"]):
-        raise Refused(errno.EISDIR)
+    s = no_directory(g.statns(path))
     if s["st_size"] > LIMIT:
-        raise Refused(errno.EFBIG)
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return base64.b64encode(b"".join(chunks(path))).decode()
 
 
@@ -248,16 +237,14 @@ def names(path: str) -> list[str]:
 @verb
 def readlink(path: str) -> str:
     if not stat.S_ISLNK(g.lstatns(path)["st_mode"]):
-        raise Refused(errno.EINVAL)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return str(g.readlink(path))
 
 
 @verb
 def write(path: str, data: str, mode: int | None) -> None:
     content = base64.b64decode(data)
-    there = known(g.statns, path)
-    if there and stat.S_ISDIR(there["st_mode"]):
-        raise Refused(errno.EISDIR)
+    there = no_directory(known(g.statns, path))
     if not there:
         parents(path)
     g.write(path, content[:CHUNK])
@@ -281,19 +268,14 @@ def remove(path: str) -> None:
 
 @verb
 def rename(path: str, to: str) -> None:
-    there = known(g.lstatns, to)
     g.lstatns(path)
-    if there and stat.S_ISDIR(there["st_mode"]):
-        raise Refused(errno.EISDIR)
+    no_directory(known(g.lstatns, to))
     g.rename(path, to)
 
 
 @verb
 def symlink(target: str, path: str) -> None:
-    there = known(g.lstatns, path)
-    if there and stat.S_ISDIR(there["st_mode"]):
-        raise Refused(errno.EISDIR)
-    if there:
+    if no_directory(known(g.lstatns, path)):
         g.rm(path)
     else:
         parents(path)
@@ -319,13 +301,7 @@ def free(path: str) -> int:
 
 @verb
 def trim(where: str) -> None:
-    """Tells the disk what the filesystem does not use."""
     g.fstrim(where)
-
-
-@verb
-def sync() -> None:
-    g.sync()
 
 
 @verb
@@ -369,6 +345,12 @@ def known(look: Callable[[str], Any], path: str) -> Any:
         raise
 
 
+def no_directory(there: Any) -> Any:
+    if there and stat.S_ISDIR(there["st_mode"]):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return there
+
+
 def number_of(text: str) -> int:
     """The errno that an error's text ends with, 0 for none: the Python binding has no last_errno."""
     return next((number for number in ERRORS if text.rstrip().endswith(os.strerror(number))), 0)
@@ -385,8 +367,8 @@ def answer(request: Any) -> dict[str, Any]:
         return {"id": request["id"], "result": verbs[request["call"]](**request["args"])}
     except ImportError as missing:
         return failure(request, "import", 0, str(missing))
-    except Refused as refused:
-        return failure(request, "errno", refused.number, str(refused))
+    except OSError as refused:
+        return failure(request, "errno", refused.errno or 0, str(refused))
     except (UnicodeEncodeError, ValueError, TypeError) as wrong:
         return failure(request, "call", 0, f"{type(wrong).__name__}: {wrong}")
     except RuntimeError as failed:
