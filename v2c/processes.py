@@ -26,6 +26,7 @@ _GUARD = ("--pdeathsig", "KILL", "--")
 _TAIL = 40  # last lines of a program's words that an error may quote
 
 _running: "set[Process | Conversation]" = set()
+_withheld: set[str] = set()
 _lock = threading.Lock()
 
 PACKAGES = {  # Debian package that holds a program, for the remedy of "not found"
@@ -41,6 +42,16 @@ PACKAGES = {  # Debian package that holds a program, for the remedy of "not foun
 def line(argv: Sequence[str]) -> str:
     """The command as one can paste it."""
     return shlex.join(argv)
+
+
+def withhold(name: str) -> None:
+    """This variable of our environment holds a secret: no program that is started from now on inherits it."""
+    _withheld.add(name)
+
+
+def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
+    """What a program finds in its environment: ours, without what is withheld, and what it is given."""
+    return {name: value for name, value in os.environ.items() if name not in _withheld} | dict(env or {})
 
 
 def _lowered(user: str, groups: Sequence[int]) -> tuple[str, ...]:
@@ -107,7 +118,7 @@ class Process:
             _no_err=True,
             _out=str(out) if out else self._stdout.append,
             _err=self._stderr.append,
-            _env={**os.environ, **(env or {})},
+            _env=_environment(env),
         )
         with _lock:
             _running.add(self)
@@ -178,7 +189,7 @@ class Conversation:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                env={**os.environ, **(env or {})},
+                env=_environment(env),
                 text=True,
                 encoding="utf-8",
                 errors="surrogateescape",

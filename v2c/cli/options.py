@@ -190,6 +190,9 @@ def key(word: str) -> str:
             raise UsageError(
                 f"the key of {selector} is to come from the environment, and {place} is not set", remedy=f"export {place}"
             )
+        from v2c.processes import withhold
+
+        withhold(place)
         return word
     path = Path(place).absolute()
     try:

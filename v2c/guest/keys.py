@@ -1,6 +1,7 @@
 """Keys of encrypted disks: "SELECTOR:file:PATH" or "SELECTOR:env:NAME"; the selector is a device, a UUID, or `all`.
 
-A key is read when it is needed, goes to the helper's stdin, and is held by nothing else.
+A key is read when it is needed, goes to the helper's stdin, and is held by nothing else: programs that we start do not inherit
+the variable.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from v2c.errors import UsageError
 from v2c.guest import devices
 from v2c.model import MIB, Filesystem
+from v2c.processes import withhold
 
 LOCKED = ("crypto_LUKS", "BitLocker")
 _LIMIT = 8 * MIB  # cryptsetup's own for key files
@@ -72,5 +74,7 @@ def parse(keys: Sequence[str]) -> tuple[Key, ...]:
                 f"key {number} is not of the form SELECTOR:file:PATH or SELECTOR:env:NAME",
                 remedy="for example --key all:file:/root/disk.key; a key itself never goes on the command line",
             )
+        if match["kind"] == "env":
+            withhold(match["where"])
         found.append(Key(match["selector"], match["kind"], match["where"]))
     return tuple(found)
