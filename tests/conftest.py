@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from conversions import Conversions
+
     from fixtures.build import BuiltGuest
 
 OPTIONAL = {"full": "--full", "soak": "--soak"}  # marker -> the option that lets its tests run
@@ -49,3 +51,13 @@ def guests() -> "Callable[[str], BuiltGuest]":
 def guest_disks(guests: "Callable[[str], BuiltGuest]") -> Callable[[str], tuple[Path, ...]]:
     """`guest_disks("debian12-bios")`: the disks of a real guest, in the machine's order."""
     return lambda name: guests(name).disks
+
+
+@pytest.fixture(scope="session")
+def conversions(guests: "Callable[[str], BuiltGuest]", tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Conversions]":
+    """`conversions("debian12-bios", "aws")`: a real guest converted by the command line, once in a session (minutes)."""
+    from conversions import Conversions
+
+    made = Conversions(tmp_path_factory.mktemp("guests"), guests)
+    yield made
+    made.close()
