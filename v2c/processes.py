@@ -27,7 +27,7 @@ _TAIL = 40  # last lines of a program's words that an error may quote
 
 _running: "set[Process | Conversation]" = set()
 _withheld: set[str] = set()
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may call kill_all while its thread is in here
 
 PACKAGES = {  # Debian package that holds a program, for the remedy of "not found"
     "qemu-img": "qemu-utils",
@@ -247,9 +247,12 @@ class Conversation:
 
 
 def kill_all() -> None:
-    """Kills every program we started, at once. For Ctrl-C and for the end of a test."""
+    """Kills every program we started, at once, and sees them gone (at most half a second). For Ctrl-C and the end of a test."""
     with _lock:
         running = list(_running)
     for process in running:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 0.5  # a busy machine takes a moment; a disk's lock is free only then
+    while any(process.alive for process in running) and time.monotonic() < deadline:
+        time.sleep(0.005)

@@ -49,7 +49,6 @@ def test_every_boundary_of_the_journey(walker: Walker, tmp_path: Path) -> None:
         folder = tmp_path / str(at)
         folder.mkdir()
         assert walker.v2c(folder, *CONVERT, at=at) == KILLED, name
-        time.sleep(0.02)
         assert programs(folder) == [], name
         assert walker.v2c(folder, *CONVERT) == 0, name
         assert journeys.essence(folder) == essence, name
@@ -78,7 +77,6 @@ def test_ctrl_c_of_the_command_line(tmp_path: Path) -> None:
     assert time.monotonic() - began < 2
     assert convert.stderr
     assert "paused: everything is kept, and the same command goes on" in convert.stderr.read()
-    time.sleep(0.02)
     assert programs(tmp_path) == []
     assert subprocess.run(journeys.command(tmp_path), env=env, check=False, stdout=subprocess.DEVNULL).returncode == 0
     assert journeys.again(tmp_path) <= IN_FLIGHT

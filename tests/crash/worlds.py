@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,14 @@ class World:
 
 
 def programs(folder: Path) -> list[str]:
-    """The running programs whose command line names the folder."""
+    """The running programs whose command line names the folder; those that are being killed get a second to go."""
+    deadline = time.monotonic() + 1
+    while (found := _programs(folder)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+def _programs(folder: Path) -> list[str]:
     found = []
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
