@@ -43,16 +43,29 @@ def _short(name: str) -> Path:
 
 @contextmanager
 def _private(path: Path) -> Iterator[Path]:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise UsageError(f"{path} is not a folder that only we can reach", remedy="remove it, or choose another --workdir")
-    _sweep(path)
+    hold = _held(path)
     try:
+        _sweep(path)
         yield path
     finally:
+        hold.unlink(missing_ok=True)
         with suppress(OSError):
             path.rmdir()
+
+
+def _held(path: Path) -> Path:
+    """Makes the folder and a file in it that keeps others, who use it too, from removing it before our first socket is there."""
+    while True:
+        with suppress(FileNotFoundError):  # one of them removed it in between: it is made again
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = path.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                raise UsageError(
+                    f"{path} is not a folder that only we can reach", remedy="remove it, or choose another --workdir"
+                )
+            hold = fresh(path, "hold")
+            hold.touch(mode=0o600, exist_ok=False)
+            return hold
 
 
 def _sweep(path: Path) -> None:
