@@ -12,6 +12,7 @@ SHOWN = {
     "initramfs-gave-up": "Gave up waiting for root file system device.  Common problems:",
     "initramfs-shell": "(initramfs) ",
     "kernel-no-root": "VFS: Unable to mount root fs on unknown-block(0,0)",
+    "timer-starved": "[    0.044000] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug and send a",
     "kernel-panic": "[    3.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100",
     "emergency-mode": 'You are in emergency mode. After logging in, type "journalctl -xb" to view',
     "root-locked": "Cannot open access to console, the root account is locked.",

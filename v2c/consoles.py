@@ -22,7 +22,7 @@ _NOISE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_a-z]|[\x00-\x09\x0b-\x
 
 
 class Failure(BaseModel):
-    """A row: the line that shows it, the sentence it means, and whether the boot ends there."""
+    """A row: the line that shows it, the sentence it means, whether the boot ends there, and whether the emulator is to blame."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -30,6 +30,7 @@ class Failure(BaseModel):
     pattern: str
     text: str
     final: bool
+    emulated: bool = False
     source: str = Field(min_length=1)
 
     @field_validator("pattern")
@@ -62,6 +63,7 @@ class Recognised:
     id: str
     text: str
     final: bool
+    emulated: bool = False
 
 
 def clean(console: str) -> str:
@@ -76,7 +78,7 @@ def recognise(console: str) -> Recognised | None:
         match = re.search(row.pattern, text, re.MULTILINE)
         if match:
             words = [_quoted(group or "") for group in match.groups()]
-            return Recognised(row.id, row.text.format(*words), row.final)
+            return Recognised(row.id, row.text.format(*words), row.final, row.emulated)
     return None
 
 

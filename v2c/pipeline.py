@@ -42,7 +42,7 @@ from v2c.sources import Source, open_source
 from v2c.sources.spec import MachineSpec
 from v2c.targets import Target, open_target
 from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
-from v2c.validate.boot import Evidence, await_probe
+from v2c.validate.boot import Evidence, await_probe, booted
 from v2c.validate.checks import compare, verdict
 
 
@@ -233,11 +233,16 @@ def send(
 def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Evidence:
     """Waits for the probe of the launched instance (started again when it died with an earlier attempt), then ends the test."""
     assert plan.needs.probe
-    instance = target.launch(plan, image, placement, journal, meter)
-    try:
-        return await_probe(lambda: target.observe(instance), plan.needs.probe.nonce, placement.timeout_s, meter)
-    finally:
-        target.stop(instance, journal)
+    nonce = plan.needs.probe.nonce
+
+    def boot() -> Evidence:
+        instance = target.launch(plan, image, placement, journal, meter)
+        try:
+            return await_probe(lambda: target.observe(instance), nonce, placement.timeout_s, meter)
+        finally:
+            target.stop(instance, journal)
+
+    return booted(boot, meter)
 
 
 def finalize(request: Request) -> int:

@@ -8,7 +8,7 @@ from test_console import NONCE, lines, payload, said
 from v2c.errors import Paused
 from v2c.events import Event, Meter, Noted
 from v2c.model import Observation
-from v2c.validate.boot import KEPT, Evidence, await_probe
+from v2c.validate.boot import BOOTS, KEPT, Evidence, await_probe, booted
 
 ROOT_MISSING = "ALERT!  /dev/sda1 does not exist.  Dropping to a shell!\r\n\r\n(initramfs) "
 
@@ -79,3 +79,34 @@ def test_a_long_console_is_cut_in_the_evidence() -> None:
     evidence = wait(showing("a" * KEPT + "b" * 1000 + "c" * KEPT), timeout_s=0.1)
     console = evidence.observation.console
     assert console.startswith("a" * KEPT) and console.endswith("c" * KEPT) and "1000 characters were left out" in console
+
+
+STARVED = "[    0.044000] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug\n"
+
+
+def test_a_boot_that_the_emulator_failed_is_tried_again() -> None:
+    told = said(lines(payload()))
+    heard: list[str] = []
+    meter = Meter(listener=lambda event: heard.append(event.text) if isinstance(event, Noted) else None)
+    screens = iter((STARVED, told))
+    evidence = booted(lambda: wait(showing(next(screens)), timeout_s=60), meter)
+    assert evidence.probe is not None
+    assert any("booted again" in text for text in heard)
+
+
+def counted(console: str, boots: list[str]) -> Evidence:
+    boots.append(console)
+    return wait(showing(console), timeout_s=60)
+
+
+def test_the_emulator_is_given_up_in_the_end() -> None:
+    boots: list[str] = []
+    evidence = booted(lambda: counted(STARVED, boots), Meter())
+    assert len(boots) == BOOTS
+    assert evidence.failure is not None and "too busy to emulate" in evidence.failure
+
+
+def test_a_machine_that_fails_is_not_tried_again() -> None:
+    boots: list[str] = []
+    booted(lambda: counted(ROOT_MISSING, boots), Meter())
+    assert len(boots) == 1

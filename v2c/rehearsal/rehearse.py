@@ -10,7 +10,7 @@ from v2c.nbd import Export
 from v2c.platforms import platform
 from v2c.rehearsal.machine import BootDisk, VirtualMachine
 from v2c.rehearsal.shape import BootSpec, bounded
-from v2c.validate.boot import await_probe
+from v2c.validate.boot import Evidence, await_probe, booted
 
 
 def spec_of(plan: Plan, caps: Caps) -> BootSpec:
@@ -42,20 +42,29 @@ def rehearse(
     Screenshot and console stay in `workdir` as `rehearsal.png` and `rehearsal.log`. ProofError says why no probe came.
     """
     assert plan.needs.probe, "a rehearsal listens for the probe"
+    nonce = plan.needs.probe.nonce
     disks = [BootDisk(disk.id, export.size, export=export) for disk, export in exports]
     picture = workdir / "rehearsal.png"
-    with VirtualMachine(spec_of(plan, caps), disks, workdir, console=workdir / "rehearsal.log") as machine:
+    picture.unlink(missing_ok=True)
 
-        def observe() -> Observation:
-            alive = machine.alive  # asked first: what it printed before it ended is then in the console
-            return Observation("running" if alive else "off", alive, machine.console(), requests=machine.requests())
+    def boot() -> Evidence:
+        with VirtualMachine(spec_of(plan, caps), disks, workdir, console=workdir / "rehearsal.log") as machine:
 
-        evidence = await_probe(observe, plan.needs.probe.nonce, timeout_s, meter)
-        taken = machine.screenshot(picture)
+            def observe() -> Observation:
+                alive = machine.alive  # asked first: what it printed before it ended is then in the console
+                return Observation("running" if alive else "off", alive, machine.console(), requests=machine.requests())
+
+            evidence = await_probe(observe, nonce, timeout_s, meter)
+            machine.screenshot(picture)
+        return evidence
+
+    evidence = booted(boot, meter)
     if evidence.probe is None:
         raise ProofError(
             f"{plan.machine.name} did not come up on hardware like {platform(plan.platform).title}'s: {evidence.failure}",
             remedy=f"see {workdir / 'rehearsal.log'}; nothing was uploaded",
         )
     seen = evidence.observation
-    return Observation(seen.state, seen.alive, seen.console, str(picture) if taken else "", seen.addresses, seen.requests)
+    return Observation(
+        seen.state, seen.alive, seen.console, str(picture) if picture.exists() else "", seen.addresses, seen.requests
+    )
