@@ -20,8 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the random kills too (./run soak)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out `full` and `soak` unless asked for."""
+    """Leaves out `full` and `soak` unless asked for. With --dist loadgroup a file's tests stay together, but for those that name
+    a group of their own."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     dropped = [item for item in items if any(item.get_closest_marker(m) and not config.getoption(o) for m, o in OPTIONAL.items())]
     if dropped:
         config.hook.pytest_deselected(items=dropped)

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
+
     from fixtures.build import BuiltGuest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +28,7 @@ MARK = "TEST_HOUSE"  # in the environment of every program that a house starts, 
 DATA = re.compile(r"\.qcow2$|/disk-\d+\.raw(\.|$)")  # files that hold a guest's own disks, its secrets included
 LOOK_S = 0.25
 UNDISTURBED = ("debian12-bios", "aws")  # what conversions that were cut off are compared with; kept for a whole session
+EVERY_RUN = (UNDISTURBED, ("debian12-uefi-lvm", "gcp"), ("debian12-two-disks", "azure"))  # one per boot path; others are `full`
 
 Event = dict[str, Any]
 
@@ -231,33 +235,38 @@ class Conversion:
         return {check["id"]: check for check in self.report["checks"]}
 
 
+def case(name: str, platform: str, *more: object) -> "ParameterSet":
+    """A conversion as a test's parameter: tests of one conversion run in one process, which makes it once."""
+    marks = [pytest.mark.xdist_group(f"{name}-{platform}")]
+    marks += [] if (name, platform) in EVERY_RUN else [pytest.mark.full]
+    return pytest.param((name, platform), *more, id=f"{name}-{platform}", marks=marks)
+
+
 class Conversions:
     """conversions("debian12-bios", "aws"): each made once in a session."""
 
     def __init__(self, folder: Path, guests: "Callable[[str], BuiltGuest]") -> None:
         self._folder, self._guests = folder, guests
         self._made: dict[tuple[str, str], Conversion] = {}
-        self._before: dict[str, Future[str]] = {}
-        self._pool = ThreadPoolExecutor(1)
 
     def __call__(self, name: str, platform: str) -> Conversion:
         if (name, platform) not in self._made:
             self._made[name, platform] = self._convert(name, platform)
         return self._made[name, platform]
 
-    def before(self, name: str) -> "Future[str]":
-        """What the screen shows when the guest boots on the AWS shape as it stands, once the initramfs has given up. Boots beside
-        whatever the test does meanwhile."""
-        if name not in self._before:
-            self._before[name] = self._pool.submit(_fails, self._guests(name), self._folder / f"{name}-before")
-        return self._before[name]
+    def before(self, name: str) -> str:
+        """What the screen shows when the guest boots on the AWS shape as it stands, once the initramfs has given up."""
+        from fixtures.boot import NO_ROOT, watch
+
+        folder = self._folder / f"{name}-before"
+        folder.mkdir()
+        return watch(self._guests(name), "aws", NO_ROOT, folder, timeout=600)
 
     def drop(self, name: str, platform: str) -> None:
         """Removes the files of one that nobody needs any more; what was seen of it stays known."""
         shutil.rmtree(self._made[name, platform].house.folder, ignore_errors=True)
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
         for name, platform in self._made:
             self.drop(name, platform)
 
@@ -322,13 +331,6 @@ def digests(folder: Path) -> dict[str, tuple[str, int]]:
         with path.open("rb") as file:
             found[path.name] = hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_mtime_ns
     return found
-
-
-def _fails(guest: "BuiltGuest", folder: Path) -> str:
-    from fixtures.boot import NO_ROOT, watch
-
-    folder.mkdir()
-    return watch(guest, "aws", NO_ROOT, folder, timeout=600)
 
 
 def _files(top: Path) -> Iterator[Path]:

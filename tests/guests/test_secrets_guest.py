@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conversions import Conversions, House, Watch
+from conversions import Conversions, House, Watch, case
 from locked import Locked, locked
 
 PASSPHRASE = "CANARY-luks-passphrase-51c7"
@@ -13,15 +13,15 @@ PASSPHRASE = "CANARY-luks-passphrase-51c7"
 @pytest.mark.guest
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
-    ("name", "platform", "holds"),
+    ("name_platform", "holds"),
     [
-        ("debian12-uefi-lvm", "gcp", "/etc/netplan/01-netcfg.yaml"),
-        ("debian12-two-disks", "azure", "/etc/NetworkManager/system-connections/ens192.nmconnection"),
+        case("debian12-uefi-lvm", "gcp", "/etc/netplan/01-netcfg.yaml"),
+        case("debian12-two-disks", "azure", "/etc/NetworkManager/system-connections/ens192.nmconnection"),
     ],
 )
-def test_a_password_in_the_network_configuration(name: str, platform: str, holds: str, conversions: Conversions) -> None:
+def test_a_password_in_the_network_configuration(name_platform: tuple[str, str], holds: str, conversions: Conversions) -> None:
     """A whole conversion with --debug, whose every file and every program were looked through four times a second."""
-    made = conversions(name, platform)
+    made = conversions(*name_platform)
     assert made.guest.facts["secrets"]
     assert made.code == 0, made.words
     assert made.leaks == set()

@@ -63,6 +63,7 @@ def test_the_facts_are_recorded(guests: Guests, name: str) -> None:
 
 
 @pytest.mark.guest
+@pytest.mark.full  # every run shows the same boots beside their conversions, in tests/guests
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NAMES)
 def test_on_the_aws_shape_the_root_device_never_comes(guests: Guests, name: str, tmp_path: Path) -> None:
