@@ -57,7 +57,8 @@ def _held(path: Path) -> Path:
     """Makes the folder and a file in it that keeps others, who use it too, from removing it before our first socket is there."""
     while True:
         with suppress(FileNotFoundError):  # one of them removed it in between: it is made again
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # not exist_ok: it looks again, and fails when the folder is gone by then
+                path.mkdir(mode=0o700, parents=True)
             found = path.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
                 raise UsageError(
