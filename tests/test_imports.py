@@ -15,14 +15,14 @@ HOUSE = ROOT / "v2c"
 ROWS = (
     ("model", "crashpoints"),
     ("errors",),
-    ("events", "processes", "sockets", "ids", "state"),
+    ("events", "processes", "sockets", "ids", "state", "patience"),
     ("journal", "platforms", "manifest", "accelerator"),
     ("engine", "consoles"),
-    ("nbd", "gpt"),
+    ("nbd", "gpt", "sizing"),
     ("qemu", "nbdserver", "tails", "blocks"),
     ("transfer", "guest", "overlays", "jobs"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),
-    ("pipeline", "doctor"),
+    ("pipeline", "doctor", "emulators"),
     ("waves", "verbs"),
     ("ui",),
     ("cli",),
@@ -46,9 +46,13 @@ DOORS = {
     "isal": ("targets",),
     "zstandard": ("guest", "targets"),
     "boto3": ("targets/aws",),
-    "botocore": ("targets/aws",),
-    "azure": ("targets/azure",),
+    "botocore": ("targets/aws", "emulators/aws"),
+    "moto": ("emulators/aws",),
+    "azure": ("targets/azure", "emulators/azure"),
     "google": ("targets/gcp",),
+    "googleapiclient": ("emulators/gcp",),
+    "gcp_storage_emulator": ("emulators/gcp",),
+    "cryptography": ("emulators/tls.py",),
     "xml": (),  # defusedxml reads, strings write
     "pickle": (),  # who can write a file must not run code
     "yaml": (),  # ruamel reports duplicate keys

@@ -126,6 +126,7 @@ def make_plan(request: Request, machine: Machine, source: Source, target: Target
         bandwidth=request.bandwidth,
     )
     plan = planning.make(request.job, machine, arrival, platforms(), choices, probe, source.check(machine))
+    plan = target.size(plan)
     return planning.with_findings(plan, target.check(plan))
 
 

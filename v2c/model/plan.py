@@ -49,10 +49,12 @@ class DiskPlan:
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where an instance is launched. `isolated`: reaches nothing but the metadata service (the default of every boot
-    test); False only when the user asked for the network."""
+    test); False only when the user asked for the network. `cutover`: this is the real instance, which stays and takes
+    writes; else it is a test, which `stop` ends."""
 
     isolated: bool = True
     timeout_s: int = 600
+    cutover: bool = False
 
 
 @dataclass(frozen=True, slots=True)

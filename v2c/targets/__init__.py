@@ -22,6 +22,7 @@ class TargetFeatures:
     `sequential`: blocks must come in ascending order (a stream). `rewritable`: a block may be put again with other data.
     `delta`: a disk can be built on an earlier one. `launches`: it can boot what it registered. `size_unit`: sizes are
     rounded up to a multiple of it (bytes). `rehearse`: boot-test in QEMU before the upload (its launch is not one itself).
+    `readable`: `read` gives back what a committed disk holds, so that an upload can be verified.
     """
 
     chunk: int = 4 * MIB
@@ -32,6 +33,7 @@ class TargetFeatures:
     launches: bool = True
     size_unit: int = 512
     rehearse: bool = True
+    readable: bool = False
 
 
 class Target(Protocol):
@@ -39,6 +41,10 @@ class Target(Protocol):
 
     features: TargetFeatures
     platform: str  # the name of its folder in drivers/
+
+    def size(self, plan: Plan) -> Plan:
+        """The plan with what only the target knows: the instance type that the machine gets. Reads catalogues, writes nothing."""
+        ...
 
     def check(self, plan: Plan) -> Iterator[Finding]:
         """Rights, quota, names, space; writes nothing."""
@@ -50,6 +56,11 @@ class Target(Protocol):
 
     def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
         """Opens (or re-opens after a crash) the disk being built. Leaving the context without `commit` keeps its blocks."""
+        ...
+
+    def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """The committed disk's blocks as the target holds them, `features.chunk` bytes each (the last may be shorter), in the
+        order asked. Only where `features.readable`; until `register` has made an image of it at the latest."""
         ...
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
@@ -65,7 +76,12 @@ class Target(Protocol):
         ...
 
     def stop(self, instance: Ref, journal: Journal) -> None:
-        """Ends a boot test; harmless when it is over."""
+        """Ends a boot test; harmless when it is over. Where an instance costs money, it and its network are gone after it."""
+        ...
+
+    def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        """Removes what only the migration needed (staging objects, reservations, sessions) and yields what is gone; never a
+        disk, an image or an instance. Twice is harmless."""
         ...
 
     def find(self, job: str) -> Iterator[Ref]:

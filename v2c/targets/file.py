@@ -70,6 +70,9 @@ class FileTarget:
 
     # ---- before a byte moves -----------------------------------------------------------------------------------------------
 
+    def size(self, plan: Plan) -> Plan:
+        return plan
+
     def check(self, plan: Plan) -> Iterator[Finding]:
         """Is the folder there and ours to write, is the name free, is there room; can the format hold the disks."""
         home = self._home()
@@ -145,6 +148,9 @@ class FileTarget:
         with self.format.open(path, size, ref) as writer:
             yield writer
 
+    def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        raise TargetError("files of these formats are not read back", remedy="compare them with qemu-img compare")
+
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
         """Writes into the tag what the files hold. Twice is harmless."""
         manifest = self.manifest(plan)
@@ -171,6 +177,9 @@ class FileTarget:
 
     def stop(self, instance: Ref, journal: Journal) -> None:
         """Nothing runs."""
+
+    def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        yield from ()  # the tag stays with the files it speaks of
 
     # ---- adoption and clean-up ---------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from v2c.rehearsal.machine import BootDisk, VirtualMachine
 from v2c.rehearsal.shape import BootSpec, bounded, shape_of
 from v2c.targets import TargetFeatures
 from v2c.targets.writers import CHUNK, RawWriter, leftovers
+from v2c.targets.writers.raw import blocks_of
 from v2c.targets.writers.part import writing
 from v2c.transfer import DiskWriter
 
@@ -86,9 +87,13 @@ class LocalTarget:
             parallel=2,
             size_unit=platforms.platform(platform).limits.size_unit,
             rehearse=False,
+            readable=True,
         )
 
     # ---- before a byte moves -----------------------------------------------------------------------------------------------
+
+    def size(self, plan: Plan) -> Plan:
+        return plan
 
     def check(self, plan: Plan) -> Iterator[Finding]:
         """Is there hardware for the machine, are QEMU and its firmware installed, is the folder ours, is there room."""
@@ -163,6 +168,9 @@ class LocalTarget:
                 intent.done(ref)  # the tag lists the file already, so clean-up finds it whether it was begun or not
         with RawWriter(path, planned.target_size, ref) as writer:
             yield writer
+
+    def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        yield from blocks_of(Path(disk.id), indexes)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
         """Writes the launch description, the firmware's variables and the script that starts it. Twice is harmless."""
@@ -246,6 +254,9 @@ class LocalTarget:
         if machine.alive and not (trouble and trouble.final):
             machine.power_down(POWER_DOWN_S)
         machine.close()
+
+    def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        yield from ()  # the folder is the instance
 
     # ---- adoption and clean-up ---------------------------------------------------------------------------------------------
 

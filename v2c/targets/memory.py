@@ -27,6 +27,7 @@ from v2c.model import Caps, Disk, DiskFormat, Finding, Level, Observation, Place
 from v2c.targets import TargetFeatures
 from v2c.targets.memory_boot import boot
 from v2c.targets.writers import CHUNK, RawWriter
+from v2c.targets.writers.raw import blocks_of
 from v2c.transfer import Block, DiskWriter
 
 _TAGGED = "v2c-job"
@@ -118,7 +119,7 @@ class MemoryTarget:
 
     def __init__(self, folder: Path, *, fail: float, seed: str, unit: int, platform: str) -> None:
         self.folder, self.platform = folder, platform
-        self.features = TargetFeatures(chunk=CHUNK, size_unit=unit, rehearse=False)
+        self.features = TargetFeatures(chunk=CHUNK, size_unit=unit, rehearse=False, readable=True)
         self.events = Events(folder / "events")
         self._faults = Faults(fail, seed, self.events)
 
@@ -162,6 +163,9 @@ class MemoryTarget:
 
     # ---- verbs, in the protocol's order ------------------------------------------------------------------------------------
 
+    def size(self, plan: Plan) -> Plan:
+        return plan
+
     def check(self, plan: Plan) -> Iterator[Finding]:
         """Names that are taken."""
         for disk in plan.disks:
@@ -182,6 +186,11 @@ class MemoryTarget:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with RawWriter(path, size, ref) as inner:
             yield CountingWriter(inner, ref.id, self.events, self._faults)
+
+    def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        for index, data in blocks_of(self._disk(disk.id), indexes):
+            with self._faults.around("read"):
+                yield index, data
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
         return self._made("image", plan.job, journal, disks=[disk.id for disk in disks], firmware=caps.firmware.value)
@@ -213,6 +222,12 @@ class MemoryTarget:
             with self._faults.around("stop instance"):
                 self._save("instance", instance.id, {**found, "state": "stopped"})
                 self.events.tell("stop", instance.id)
+
+    def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        for ref in [ref for ref in self.find(plan.job) if ref.kind == "reservation"]:
+            self.destroy(ref)
+            journal.undone(ref)
+            yield ref
 
     def find(self, job: str) -> Iterator[Ref]:
         kinds = ("reservation", "disk", "image", "instance")  # the order they are made in

@@ -18,6 +18,9 @@ class Scheme:
 
 
 SCHEMES = (
+    Scheme("aws", "v2c.targets.aws", "aws:REGION"),
+    Scheme("gcp", "v2c.targets.gcp", "gcp:PROJECT/ZONE"),
+    Scheme("azure", "v2c.targets.azure", "azure:SUBSCRIPTION/GROUP/LOCATION"),
     Scheme("file", "v2c.targets.file", "file:PATH.{qcow2,raw,vmdk,vhd,vhdx,vdi,tar.gz} or file:FOLDER/"),
     Scheme("local", "v2c.targets.local", "local:{aws,gcp,azure,kvm,vmware}"),
     Scheme("memory", "v2c.targets.memory", "memory:NAME"),

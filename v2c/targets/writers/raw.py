@@ -20,6 +20,14 @@ _VHD_EPOCH = 946684800  # 2000-01-01 00:00:00 UTC
 _VHD_MOST = 65535 * 16 * 255  # sectors that cylinders, heads and sectors can count; larger disks say the most
 
 
+def blocks_of(path: Path, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Blocks of a committed raw file, `CHUNK` bytes each, the last one as long as the file goes."""
+    with path.open("rb") as file:
+        for index in indexes:
+            file.seek(index * CHUNK)
+            yield index, file.read(CHUNK)
+
+
 class RawWriter:
     """Blocks into `PATH.part`, by several threads at once; `commit` makes it PATH. What is zero becomes a hole.
 
