@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -50,10 +50,13 @@ def block(index: int, length: int) -> bytes:
 
 
 class TargetContract:
-    """`size`: bytes of the first source disk; a member whose disks are large may make it so."""
+    """`size`: bytes of the first source disk; a member whose disks are large may make it so. `intents`: how many effects one
+    disk takes from `reserve` to `register`, each of which is cut off once. A member whose place is not a folder says what
+    exists there by `inventory`, and which of it holds a disk's data (`bulky`) or is kept for ever (`kept`)."""
 
     size = 17 * MIB
     second = 5 * MIB
+    intents = 4
 
     def make(self, folder: Path) -> Target:
         """The target over what `folder` holds: called again, it is the same place, seen by another process."""
@@ -62,6 +65,22 @@ class TargetContract:
     def read(self, target: Target, disk: Ref, folder: Path) -> Path:
         """What a committed disk holds, as a raw file, by a reader that is not the writer's."""
         raise NotImplementedError
+
+    def inventory(self, place: Path) -> Mapping[str, object]:
+        """All that exists at the target, by name, each with what tells a change of it. Here: every path below the folder."""
+        return {str(p.relative_to(place)): (p.lstat().st_size, p.lstat().st_mtime_ns) for p in place.rglob("*")}
+
+    def bulky(self, place: Path) -> set[str]:
+        """The names of the inventory that hold the data of a disk, finished or not. Here: files above a page."""
+        return {name for name in self.inventory(place) if (place / name).is_file() and (place / name).stat().st_blocks > 8}
+
+    def kept(self, place: Path, name: str) -> bool:
+        """Whether the name stays though all of the job is destroyed: folders, and a history."""
+        return (place / name).is_dir() or name.endswith("events")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "at" in metafunc.fixturenames:
+            metafunc.parametrize("at", range(1, self.intents + 1))
 
     # ---- what the tests stand on -------------------------------------------------------------------------------------------
 
@@ -132,11 +151,6 @@ class TargetContract:
             for at, data in self.expected(target, plan, blocks, number):
                 assert file.read(len(data)) == data, f"the MiB at {at} differs"
 
-    @staticmethod
-    def tree(folder: Path) -> dict[str, tuple[int, int]]:
-        """Every path below, with size and time of change."""
-        return {str(p.relative_to(folder)): (p.lstat().st_size, p.lstat().st_mtime_ns) for p in folder.rglob("*")}
-
     # ---- the promises ------------------------------------------------------------------------------------------------------
 
     def test_features_make_sense(self, place: Path) -> None:
@@ -147,21 +161,21 @@ class TargetContract:
     def test_check_writes_nothing(self, place: Path) -> None:
         target = self.make(place)
         plan = self.plan(target, 2)
-        before = self.tree(place)
+        before = self.inventory(place)
         assert [f for f in target.check(plan) if f.level is Level.BLOCKER] == []
-        assert self.tree(place) == before
+        assert self.inventory(place) == before
         journal = MemoryJournal(JOB)
         list(target.reserve(plan, journal))
         self.disk(target, plan, journal)
-        before = self.tree(place)
+        before = self.inventory(place)
         assert [f for f in self.make(place).check(plan) if f.level is Level.BLOCKER] == [], "our own work stands in our way"
-        assert self.tree(place) == before
+        assert self.inventory(place) == before
 
     def test_reserve_twice_is_one(self, place: Path) -> None:
         target, plan, journal = self.ready(place, 2)
-        before, refs = self.tree(place), journal.refs()
+        before, refs = self.inventory(place), journal.refs()
         assert list(target.reserve(plan, journal)) == list(self.make(place).reserve(plan, journal))
-        assert self.tree(place).keys() == before.keys() and journal.refs() == refs and journal.pending() == []
+        assert self.inventory(place).keys() == before.keys() and journal.refs() == refs and journal.pending() == []
 
     def test_a_disk_holds_what_was_put_and_zeros_beyond(self, place: Path, tmp_path: Path) -> None:
         target, plan, journal = self.ready(place, 3)
@@ -169,6 +183,25 @@ class TargetContract:
             ref = self.disk(target, plan, journal, number)
             raw = self.read(target, ref, tmp_path)
             self.holds(raw, target, plan, self.blocks(target, plan, number), number)
+
+    def test_what_was_put_is_read_back(self, place: Path, tmp_path: Path) -> None:
+        """Before there is an image of it, in the order asked, and zeros where nothing was put."""
+        target, plan, journal = self.ready(place)
+        ref, blocks = self.disk(target, plan, journal), self.blocks(target, plan)
+        if not target.features.readable:
+            with pytest.raises(TargetError):
+                list(target.read(plan, ref, [0]))
+            return
+        whole = dict(self.expected(target, plan, blocks))
+        chunk, last = target.features.chunk, (plan.disks[0].target_size - 1) // target.features.chunk
+        asked = [last, *range(last)]
+        answers = list(self.make(place).read(plan, ref, asked))
+        assert [index for index, _ in answers] == asked
+        for index, data in answers:
+            length = min(chunk, plan.disks[0].target_size - index * chunk)
+            start = index * chunk // MIB * MIB
+            around = b"".join(whole[at] for at in range(start, index * chunk + length, MIB))
+            assert data == around[index * chunk - start :][:length], f"block {index} differs"
 
     def test_put_and_commit_twice_are_harmless(self, place: Path, tmp_path: Path) -> None:
         target, plan, journal = self.ready(place)
@@ -220,14 +253,13 @@ class TargetContract:
 
     def test_abandon_leaves_no_disk(self, place: Path) -> None:
         target, plan, journal = self.ready(place)
-        before = self.tree(place).keys()
+        before = self.bulky(place)
         with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
             blocks = self.blocks(target, plan)
             writer.expect(sorted(blocks))
             self.put(writer, blocks)
             writer.abandon()
-        big = {p for p in self.tree(place).keys() - before if (place / p).is_file() and (place / p).stat().st_blocks > 8}
-        assert big == set()
+        assert self.bulky(place) <= before
 
     def test_find_lists_ours_and_only_ours(self, place: Path) -> None:
         target, plan, journal = self.ready(place, 2)
@@ -250,13 +282,13 @@ class TargetContract:
         target, plan, journal = self.ready(place)
         refs = [self.disk(target, plan, journal)]
         image = target.register(plan, refs, CAPS, journal)
-        before = self.tree(place).keys()
+        before = self.inventory(place).keys()
         assert self.make(place).register(plan, refs, CAPS, journal) == image
-        assert self.tree(place).keys() == before and journal.refs("image").count(image) == 1
+        assert self.inventory(place).keys() == before and journal.refs("image").count(image) == 1
 
     @pytest.mark.parametrize("backwards", [True, False])
     def test_destroying_all_leaves_nothing(self, place: Path, backwards: bool) -> None:
-        empty = self.tree(place).keys()
+        empty = self.inventory(place).keys()
         target, plan, journal = self.ready(place, 2)
         self.disk(target, plan, journal)
         with target.writer(plan, plan.machine.disks[1], None, journal) as writer:
@@ -267,38 +299,36 @@ class TargetContract:
         for ref in made:
             target.destroy(ref)
         assert list(target.find(JOB)) == []
-        left = {p for p in self.tree(place).keys() - empty if (place / p).is_file()}
-        assert {p for p in left if not p.endswith("events")} == set()
+        assert {name for name in self.inventory(place).keys() - empty if not self.kept(place, name)} == set()
         for ref in made:
             target.destroy(ref)  # absent is success
 
     def test_what_is_not_ours_is_left_alone(self, place: Path) -> None:
         target, plan, journal = self.ready(place)
         ref = self.disk(target, plan, journal)
-        before = self.tree(place)
+        before = self.inventory(place)
         foreign = Ref(ref.kind, ref.id, tuple((k, "job-2" if k == "job" else v) for k, v in ref.attributes))
         for stranger in (foreign, Ref(ref.kind, ref.id)):
             with pytest.raises(TargetError):
                 target.destroy(stranger)
-        assert self.tree(place) == before
+        assert self.inventory(place) == before
 
     def test_another_job_cannot_take_the_same_name(self, place: Path) -> None:
         """Either it gets a place of its own, or a blocker and a refusal: never the first job's disks."""
         target, plan, journal = self.ready(place)
         ref = self.disk(target, plan, journal)
-        before = self.tree(place)
+        before = self.inventory(place)
         other, theirs = self.plan(target, job="job-2"), MemoryJournal("job-2")
         refused = [f for f in target.check(other) if f.level is Level.BLOCKER]
         if refused:
             with pytest.raises(TargetError):
                 list(target.reserve(other, theirs))
-            assert self.tree(place) == before
+            assert self.inventory(place) == before
         else:
             list(target.reserve(other, theirs))
             assert self.disk(target, other, theirs) != ref
             assert ref in set(target.find(JOB))
 
-    @pytest.mark.parametrize("at", range(1, 5))
     def test_what_a_kill_left_open_is_adopted(self, place: Path, tmp_path: Path, at: int) -> None:
         """The process dies between an effect and its ref; the next one makes nothing a second time."""
         journal = MortalJournal(JOB, at=at)
@@ -318,6 +348,27 @@ class TargetContract:
         assert {ref, image} <= set(journal.refs())
         self.holds(self.read(target, ref, tmp_path), target, plan, self.blocks(target, plan))
 
+    def test_size_reads_only(self, place: Path) -> None:
+        """It fills in the instance type and what it has to say, and nothing else; asked again it says the same."""
+        target = self.make(place)
+        plan, before = self.plan(target), self.inventory(place)
+        sized = target.size(plan)
+        assert replace(sized, instance_type=plan.instance_type, findings=plan.findings, needs=plan.needs) == plan
+        assert self.make(place).size(plan) == sized and self.inventory(place) == before
+
+    def test_finalize_leaves_what_was_moved(self, place: Path) -> None:
+        """What only the migration needed is gone and is told; disk and image stay, and the second time there is nothing."""
+        target, plan, journal = self.ready(place)
+        disk = self.disk(target, plan, journal)
+        image = target.register(plan, [disk], CAPS, journal)
+        before = set(target.find(JOB))
+        stays = {ref for ref in before if ref.kind in ("disk", "image", "instance")}
+        gone = list(target.finalize(plan, journal))
+        assert not stays & set(gone) and set(gone) <= before
+        assert set(self.make(place).find(JOB)) == before - set(gone) == set(journal.refs())
+        assert image in set(target.find(JOB))
+        assert list(self.make(place).finalize(plan, journal)) == []
+
     def test_instances_are_launched_once(self, place: Path) -> None:
         target, plan, journal = self.ready(place)
         refs = [self.disk(target, plan, journal)]
@@ -335,3 +386,24 @@ class TargetContract:
         target.destroy(instance)
         assert instance not in set(target.find(JOB))
         target.destroy(instance)
+
+    def test_a_cut_over_follows_a_test(self, place: Path) -> None:
+        """The real instance is another one than the test's, is launched once, and outlives the end of a test."""
+        target, plan, journal = self.ready(place)
+        if not (target.features.launches and target.features.cutover):
+            return
+        image = target.register(plan, [self.disk(target, plan, journal)], CAPS, journal)
+        test = target.launch(plan, image, Placement(), journal, Meter())
+        real = Placement(isolated=False, cutover=True)
+        instance = target.launch(plan, image, real, journal, Meter())
+        assert instance != test
+        target.stop(test, journal)
+        assert self.make(place).launch(plan, image, real, journal, Meter()) == instance
+        assert target.observe(instance).state not in ("gone", "stopped", "terminated")
+        found = set(target.find(JOB))
+        assert instance in found and found == set(journal.refs())
+        list(target.finalize(plan, journal))
+        assert instance in set(target.find(JOB))
+        for ref in reversed(journal.refs()):
+            target.destroy(ref)
+        assert list(self.make(place).find(JOB)) == []

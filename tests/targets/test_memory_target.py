@@ -126,7 +126,7 @@ def test_locators_that_make_no_sense(locator: str) -> None:
         open_target(locator)
 
 
-@pytest.mark.parametrize("locator", ["", "disk.qcow2", "aws:eu-west-1", "FILE:x.raw", "/tmp/x.qcow2"])
+@pytest.mark.parametrize("locator", ["", "disk.qcow2", "vcenter:eu-west-1", "FILE:x.raw", "/tmp/x.qcow2"])
 def test_an_unknown_scheme_lists_those_that_are_known(locator: str) -> None:
     with pytest.raises(UsageError, match=r"file:PATH.*local:.*memory:NAME"):
         open_target(locator)

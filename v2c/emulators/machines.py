@@ -1,4 +1,4 @@
-"""What is launched at an emulator really boots: QEMU, on hardware shaped like the cloud's, over the disks as they were uploaded."""
+"""What is launched at an emulator really boots: QEMU, on hardware shaped like the cloud's, over the disks as uploaded."""
 
 import threading
 from collections.abc import Sequence

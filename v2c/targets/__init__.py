@@ -22,7 +22,8 @@ class TargetFeatures:
     `sequential`: blocks must come in ascending order (a stream). `rewritable`: a block may be put again with other data.
     `delta`: a disk can be built on an earlier one. `launches`: it can boot what it registered. `size_unit`: sizes are
     rounded up to a multiple of it (bytes). `rehearse`: boot-test in QEMU before the upload (its launch is not one itself).
-    `readable`: `read` gives back what a committed disk holds, so that an upload can be verified.
+    `readable`: `read` gives back what a committed disk holds, so that an upload can be verified. `cutover`: an instance can
+    be launched for good (`Placement.cutover`), beside a test that is isolated.
     """
 
     chunk: int = 4 * MIB
@@ -34,6 +35,7 @@ class TargetFeatures:
     size_unit: int = 512
     rehearse: bool = True
     readable: bool = False
+    cutover: bool = True
 
 
 class Target(Protocol):
@@ -60,7 +62,8 @@ class Target(Protocol):
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """The committed disk's blocks as the target holds them, `features.chunk` bytes each (the last may be shorter), in the
-        order asked. Only where `features.readable`; until `register` has made an image of it at the latest."""
+        order asked. Only where `features.readable`; until `register` has made an image of it at the latest. Called for several
+        disks at once, each from a thread of its own; a target whose line is long reads ahead."""
         ...
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
@@ -68,7 +71,8 @@ class Target(Protocol):
         ...
 
     def launch(self, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Ref:
-        """Boots it; adopts a running instance of the same job. Only where `features.launches`."""
+        """Boots it; adopts a running instance of the same job and placement. Only where `features.launches`. With
+        `placement.cutover` it is the real instance, which is another one than the test's and is never adopted as one."""
         ...
 
     def observe(self, instance: Ref) -> Observation:

@@ -64,6 +64,7 @@ class FileTarget:
             sequential=format.sequential,
             rewritable=format.rewritable,
             launches=False,
+            cutover=False,
             size_unit=format.size_unit,
             rehearse=False,
         )

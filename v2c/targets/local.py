@@ -36,8 +36,8 @@ from v2c.rehearsal.machine import BootDisk, VirtualMachine
 from v2c.rehearsal.shape import BootSpec, bounded, shape_of
 from v2c.targets import TargetFeatures
 from v2c.targets.writers import CHUNK, RawWriter, leftovers
-from v2c.targets.writers.raw import blocks_of
 from v2c.targets.writers.part import writing
+from v2c.targets.writers.raw import blocks_of
 from v2c.transfer import DiskWriter
 
 TAG = "instance.json"
@@ -88,6 +88,7 @@ class LocalTarget:
             size_unit=platforms.platform(platform).limits.size_unit,
             rehearse=False,
             readable=True,
+            cutover=False,
         )
 
     # ---- before a byte moves -----------------------------------------------------------------------------------------------

@@ -199,7 +199,8 @@ class MemoryTarget:
         made = self._load("image", image.id)
         if made is None:
             raise TargetError(f"the image {image.id} is gone", remedy="run the command again with --again")
-        instance = self._made("instance", plan.job, journal, state="new", disks=made["disks"])
+        name = f"{plan.job}-cutover" if placement.cutover else plan.job
+        instance = self._made("instance", name, journal, state="new", disks=made["disks"], isolated=placement.isolated)
         found = self._load("instance", instance.id) or {}
         if found.get("state") != "running":
             with self._faults.around("start instance"):

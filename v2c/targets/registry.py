@@ -28,11 +28,14 @@ SCHEMES = (
 
 
 def open_target(locator: str) -> Target:
-    """The target for "SCHEME:REST". UsageError lists the schemes when nobody knows it."""
+    """The target for "SCHEME:REST". UsageError lists the schemes when nobody knows it, and says which SDK is missing."""
     name, colon, rest = locator.partition(":")
     for scheme in SCHEMES:
         if colon and scheme.name == name:
-            opener: Callable[[str], Target] = import_module(scheme.module).open_target
+            try:
+                opener: Callable[[str], Target] = import_module(scheme.module).open_target
+            except ImportError as error:
+                raise UsageError(f"{name}: needs {error.name}", remedy=f"pip install 'v2c[{name}]'") from error
             return opener(rest)
     written = "; ".join(scheme.usage for scheme in SCHEMES)
     raise UsageError(f'"{locator}" names no target that v2c knows', remedy=f"write one of {written}")
