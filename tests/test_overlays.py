@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from v2c import nbd, qemu
-from v2c.errors import ToolError
+from v2c.errors import ToolError, WorkLost
 from v2c.model import KIB, MIB, Disk, DiskFormat, Machine, Marks
 from v2c.nbd import Export
 from v2c.overlays import Overlays, open_overlays
@@ -137,7 +137,7 @@ def test_a_seal_replaces_earlier_generations(source: Path, tmp_path: Path) -> No
         with open_overlays(folder, MACHINE, opened, generation=generations[1], writable=False) as overlays:
             assert read(overlays, DISKS[0], 0, 3) == b"two"
         gone = open_overlays(folder, MACHINE, opened, generation=generations[0], writable=False)
-        with pytest.raises(ToolError, match="is gone"), gone:
+        with pytest.raises(WorkLost, match="is gone"), gone:
             pass
 
 

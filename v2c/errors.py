@@ -8,6 +8,7 @@
     ├── GuestError (1)        the guest cannot be understood or repaired
     ├── TargetError (1)       the target refused, or lies
     ├── ToolError (1)         a tool of this machine failed, or is missing
+    ├── WorkLost (1)          what an earlier step made here is gone: that step is done again
     ├── NoSpaceError (1)      a disk of ours is too small
     ├── BusyError (1)         another process works on the same job or disk
     └── ProofError (1)        the machine booted otherwise than it was, or not at all
@@ -67,6 +68,14 @@ class ToolError(V2cError):
     def __init__(self, text: str, *, command: str = "", remedy: str = "", transient: bool = False) -> None:
         super().__init__(text, remedy=remedy, transient=transient)
         self.command = command
+
+
+class WorkLost(V2cError):
+    """What the step `step` made on this machine (an overlay, a block map) is gone; a story does that step again."""
+
+    def __init__(self, text: str, *, step: str = "", remedy: str = "begin anew with --again") -> None:
+        super().__init__(text, remedy=remedy)
+        self.step = step
 
 
 class NoSpaceError(V2cError):

@@ -158,6 +158,10 @@ class Job:
         """The ids of every try of it, as the engine counts them: JOB, JOB.2 after --again, ..."""
         return attempts(self.state, self.id)
 
+    def restart(self) -> None:
+        """Strikes its memos out: the same command does every step again. What is known of the job stays."""
+        forget(self.state, self.id)
+
     def forget(self) -> None:
         """Strikes the job and its memos out: the same command begins from nothing. Its folder and its journal stay, as the
         record of who made and removed what; the caller has seen to the rest."""

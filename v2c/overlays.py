@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from v2c import nbd, qemu, sockets
-from v2c.errors import NoSpaceError, ToolError
+from v2c.errors import NoSpaceError, ToolError, WorkLost
 from v2c.model import Disk, DiskFormat, Machine
 from v2c.nbd import Export
 
@@ -91,7 +91,7 @@ def open_overlays(
 
     `generation` None with `writable`: new, empty overlays; without `seal` they are removed at the end. A generation, not
     writable: the sealed ones, as they are. A generation and writable: throw-away overlays on top of the sealed ones (or, with
-    "none", of the source), for a boot that must leave no trace; they cannot be sealed. ToolError when a sealed one is gone.
+    "none", of the source), for a boot that must leave no trace; they cannot be sealed. WorkLost when a sealed one is gone.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     overlays = Overlays(folder)
@@ -111,7 +111,7 @@ def open_overlays(
             if generation and generation != NONE:
                 path, below = _sealed(folder, disk, generation), export
                 if not path.exists():
-                    raise ToolError(f"the repaired overlay {path} is gone", remedy="begin anew with --again")
+                    raise WorkLost(f"the repaired overlay {path} is gone", step="fix")
                 export = serving.enter_context(
                     qemu.serve(path, DiskFormat.QCOW2, socket=sockets.fresh(at, "sealed"), backing=below, depth=True)
                 )

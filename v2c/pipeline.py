@@ -1,6 +1,7 @@
 """One machine's journey, told in verbs.
 
-    describe -> plan -> reserve -> capture -> fix -> [rehearse] -> upload -> register -> [launch -> validate] -> finalize
+    describe -> plan -> reserve -> capture -> fix -> [rehearse] -> upload -> [verify] -> register -> [launch -> validate]
+             -> finalize
 
 `journey` is the story that the engine makes durable: every step takes and returns plain values, so a step that ended is never
 done again, and a step that was cut off opens what it needs anew. The functions below it are the steps, in the same order.
@@ -11,18 +12,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from v2c import plan as planning
 from v2c.engine import Steps, story
-from v2c.errors import BlockedError, SourceError
+from v2c.errors import BlockedError, CaptureLost, SourceError, WorkLost
 from v2c.events import Meter
 from v2c.fixes.repair import repair
 from v2c.guest.ledger import Ledger
 from v2c.guest.opening import open_guest
 from v2c.journal import Journal
 from v2c.model import (
+    Compared,
     Disk,
+    Expectation,
     Facts,
     Fitted,
     Machine,
@@ -34,6 +38,7 @@ from v2c.model import (
     Repair,
     Report,
     Verdict,
+    Verify,
 )
 from v2c.overlays import Overlays, open_overlays
 from v2c.platforms import payload, platform, platforms
@@ -44,13 +49,16 @@ from v2c.targets import Target, open_target
 from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
 from v2c.validate.boot import Evidence, await_probe, booted
 from v2c.validate.checks import compare, verdict
+from v2c.validate.uploaded import checks as upload_checks
+from v2c.validate.uploaded import read_back
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked for one machine; goes into the engine as JSON, so it names secrets and never holds them.
 
-    `workdir` is where this job's overlays and block maps lie (not part of the job's identity).
+    `workdir` is where this job's overlays and block maps lie (not part of the job's identity). `verify` None: a sample, where
+    the target can be read.
     """
 
     job: str
@@ -63,6 +71,7 @@ class Request:
     network: bool = False
     boot_timeout_s: int = 600
     bandwidth: int = 0
+    verify: Verify | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +84,20 @@ class Uploaded:
 
 @story("journey")
 def journey(steps: Steps, request: Request, journal: Journal) -> Report:
-    """Moves one machine. Returns the report; its verdict says whether the machine that came up is the same one."""
-    source = open_source(request.sources, request.spec)
-    target = open_target(request.target)
+    """Moves one machine. Returns the report; its verdict says whether the machine that came up is the same one.
 
+    What an earlier step made and is gone by now (a capture at the source, an overlay of another converter) is made again.
+    """
+    try:
+        return travel(steps, request, journal, open_source(request.sources, request.spec), open_target(request.target))
+    except CaptureLost as lost:
+        raise steps.redo("capture", lost.text) from lost
+    except WorkLost as lost:
+        raise steps.redo(lost.step, lost.text) from lost
+
+
+def travel(steps: Steps, request: Request, journal: Journal, source: Source, target: Target) -> Report:
+    """The way from a source to a target."""
     machine = steps("describe", lambda _: source.describe(request.spec.name or ""), returns=Machine)
     plan = steps("plan", lambda _: make_plan(request, machine, source, target), returns=Plan)
     if plan.blockers:
@@ -95,6 +114,14 @@ def journey(steps: Steps, request: Request, journal: Journal) -> Report:
         returns=Uploaded,
         retries=3,
     )
+    compared: tuple[Compared, ...] = ()
+    if (mode := verifying(request, target)) is not Verify.NONE:
+        compared = steps(
+            "verify",
+            lambda meter: verify(request, plan, target, capture, fitted, uploaded, mode, meter),
+            returns=tuple[Compared, ...],
+            retries=3,
+        )
     image = steps("register", lambda _: target.register(plan, uploaded.disks, fitted.caps, journal), returns=Ref)
     instance: Ref | None = None
     evidence: Evidence | None = None
@@ -103,7 +130,9 @@ def journey(steps: Steps, request: Request, journal: Journal) -> Report:
         instance = steps("launch", lambda meter: target.launch(plan, image, placement, journal, meter), returns=Ref)
         evidence = steps("validate", lambda meter: validate(target, plan, image, placement, journal, meter), returns=Evidence)
     steps("finalize", lambda _: finalize(request), returns=int)
-    return conclude(steps, request, plan, fitted, image, instance, evidence)
+    report = conclude(steps, request, plan, fitted, image, instance)
+    report = replace(report, checks=upload_checks(compared, uploaded.disks) if compared else ())
+    return judge(report, plan, fitted.facts, evidence) if evidence else report
 
 
 def make_plan(request: Request, machine: Machine, source: Source, target: Target) -> Plan:
@@ -123,6 +152,7 @@ def make_plan(request: Request, machine: Machine, source: Source, target: Target
         size_unit=target.features.size_unit,
         launches=target.features.launches,
         rehearse=bool(request.rehearse),
+        verify=verifying(request, target) is not Verify.NONE,
         bandwidth=request.bandwidth,
     )
     plan = planning.make(request.job, machine, arrival, platforms(), choices, probe, source.check(machine))
@@ -231,6 +261,31 @@ def send(
         return writer.commit(), result
 
 
+def verifying(request: Request, target: Target) -> Verify:
+    """How much of the upload is read back."""
+    if not target.features.readable:
+        return Verify.NONE
+    return request.verify or Verify.SAMPLE
+
+
+def verify(
+    request: Request, plan: Plan, target: Target, capture: Ref, fitted: Fitted, uploaded: Uploaded, mode: Verify, meter: Meter
+) -> tuple[Compared, ...]:
+    """Reads the disks back, side by side, and compares them with the block maps. Raises TargetError where they differ."""
+    chunk = target.features.chunk
+
+    def one(disk: Disk, ref: Ref, sent: TransferResult) -> Compared:
+        size = next(planned.target_size for planned in plan.disks if planned.disk == disk.id)
+        with BlockMap.open(workdir(request) / f"{disk.id}.blocks") as blocks:
+            blocks.begin(capture.id, fitted.generation, chunk)
+            read = partial(target.read, plan, ref)
+            seed = f"{request.job}/{disk.id}"
+            return read_back(read, disk.id, blocks, sent, size=size, chunk=chunk, mode=mode, seed=seed, meter=meter)
+
+    with meter.phase("read"), ThreadPoolExecutor(len(uploaded.disks)) as pool:
+        return tuple(pool.map(one, plan.machine.disks, uploaded.disks, uploaded.results))
+
+
 def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Evidence:
     """Waits for the probe of the launched instance (started again when it died with an earlier attempt), then ends the test."""
     assert plan.needs.probe
@@ -254,11 +309,9 @@ def finalize(request: Request) -> int:
     return len(files)
 
 
-def conclude(
-    steps: Steps, request: Request, plan: Plan, fitted: Fitted, image: Ref, instance: Ref | None, evidence: Evidence | None
-) -> Report:
-    """The report: what was expected, what came up, and what nobody could prove."""
-    report = Report(
+def conclude(steps: Steps, request: Request, plan: Plan, fitted: Fitted, image: Ref, instance: Ref | None) -> Report:
+    """The report of what was done; without a boot nothing is proven."""
+    return Report(
         job=request.job,
         machine=plan.machine.name,
         source=" ".join(request.sources),
@@ -273,13 +326,14 @@ def conclude(
         plan=plan,
         facts=fitted.facts,
     )
-    return judge(report, plan, fitted.facts, evidence) if evidence else report
 
 
 def judge(report: Report, plan: Plan, facts: Facts, evidence: Evidence) -> Report:
-    """The report with what a boot showed, compared with what the machine was before and what the repair did to it."""
+    """The report with what a boot showed, compared with what the machine was before and what the repair did to it. What was
+    read back from the target stays in it."""
     boot = platform(plan.platform).boot
-    checks = compare(facts, evidence, plan, report.changes)
+    sent = (check for check in report.checks if check.expectation is Expectation.SENT)
+    checks = (*compare(facts, evidence, plan, report.changes), *sent)
     return replace(
         report,
         checks=checks,

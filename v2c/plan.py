@@ -48,6 +48,7 @@ class Choices:
     size_unit: int = 512
     launches: bool = True
     rehearse: bool = False
+    verify: bool = False
     bandwidth: int = 0
 
 
@@ -126,7 +127,10 @@ def _steps(choices: Choices) -> Iterator[Step]:
     yield from (Step.DESCRIBE, Step.PLAN, Step.RESERVE, Step.CAPTURE, Step.FIX)
     if choices.rehearse:
         yield Step.REHEARSE
-    yield from (Step.UPLOAD, Step.REGISTER)
+    yield Step.UPLOAD
+    if choices.verify:
+        yield Step.VERIFY
+    yield Step.REGISTER
     if choices.launches:
         yield from (Step.LAUNCH, Step.VALIDATE)
     yield Step.FINALIZE

@@ -18,7 +18,7 @@ from v2c.fixes import support
 from v2c.guest.opening import open_guest
 from v2c.jobs import Job, Jobs
 from v2c.journal import MemoryJournal
-from v2c.model import Facts, Finding, Fitted, Placement, Plan, Ref, Report, StepRecord
+from v2c.model import Facts, Finding, Fitted, Placement, Plan, Ref, Report, StepRecord, Verify
 from v2c.overlays import Overlays, open_overlays
 from v2c.pipeline import Request, fit, journey, judge, make_plan
 from v2c.pipeline import validate as validate_instance
@@ -32,10 +32,13 @@ def convert(request: Request, state: Path, workdir: Path, listener: Listener = s
     Raises what stands in the way: BlockedError before anything was changed, SourceError when the source changed meanwhile.
     """
     source = open_source(request.sources, request.spec)
+    if request.verify not in (None, Verify.NONE) and not open_target(request.target).features.readable:
+        raise UsageError(f"{request.target} cannot be read back", remedy="leave --verify out")
     machine = source.describe(request.spec.name or "")
     with Jobs(state, workdir).claim(request.job) as job:
         known = job.record()
         if known and again:
+            job.restart()  # first: a crash in what follows must not leave memos of what is gone
             _undo(job, open_target(known.target))
         record = job.began(request.sources, request.target, machine.fingerprint, again=again)
         folder = Path(record.folder)

@@ -71,6 +71,37 @@ def test_the_life_of_a_job(here: Path) -> None:
     assert not list((here / "state" / "work").rglob("*"))
 
 
+def test_an_upload_is_read_back(here: Path) -> None:
+    told = json.loads(v2c(*CONVERT, "-q", "--json", "--verify", "full"))
+    (check,) = [check for check in told["checks"] if check["expectation"] == "sent"]
+    assert check["id"] == "upload:disk-0" and check["verdict"] == "pass" and "all blocks read back" in check["seen"]
+    assert [step["bytes"] > 0 for step in told["steps"] if step["name"] == "verify"] == [True]
+    id = job()
+    assert "disk disk-0" in v2c("report", id, "--format", "junit") and "all blocks" in v2c("report", id, "--format", "html")
+    again = json.loads(v2c("validate", id, "-q", "--json"))
+    assert check in again["checks"], "a later boot keeps what was proven before"
+
+
+@pytest.mark.parametrize("mode", ["sample", "full"])
+def test_a_lost_block_is_found(here: Path, mode: str) -> None:
+    """The first block of the disk is always read, in a full comparison every one."""
+    lying = ["convert", SOURCE, "--to", f"memory:liar?lose={0 if mode == 'sample' else 9}", "-q", "--verify", mode]
+    for _ in range(2):  # the same command does not wave it through the second time
+        done = subprocess.run([*V2C, *lying], capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 1, done
+        assert re.search(r"does not hold what was sent: block \d+ of disk-0 .*--again", done.stderr), done.stderr
+    assert "verify" not in v2c("plan", SOURCE, "--to", "file:x.qcow2").split("\n")[0]
+    if mode == "full":  # nothing that boots needs that block: without a look nobody would know
+        assert v2c(*lying[:4], "-q", "--verify", "none", "--again").endswith("\nPASS\n")
+
+
+def test_what_cannot_be_read_back_is_said_before_a_byte_moves(here: Path) -> None:
+    argv = [*V2C, "convert", SOURCE, "--to", f"file:{here}/x.qcow2", "--verify", "full"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "cannot be read back: leave --verify out" in done.stderr
+    assert v2c("status") == "no jobs yet\n"
+
+
 def test_inspect_and_plan_change_nothing(here: Path) -> None:
     assert "Debian GNU/Linux 12" in v2c("inspect", SOURCE, "-q")
     assert json.loads(v2c("inspect", SOURCE, "-q", "--json"))["facts"]["family"] == "debian"

@@ -5,6 +5,7 @@ writers, repair, probe, report.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,52 @@ def test_every_boundary_of_the_journey(walker: Walker, tmp_path: Path) -> None:
         again = journeys.again(folder)
         in_upload = name.startswith(("moved upload", "done upload", "ref disk", "made disk", "intent disk"))
         assert again <= (IN_FLIGHT if in_upload else 0), (name, again)
+
+
+def test_starting_anew_is_cut_off_anywhere(walker: Walker, tmp_path: Path) -> None:
+    """Killed while the old attempt is undone: though it is not asked for again, what comes is a whole machine."""
+    folder, saved, log = tmp_path / "here", tmp_path / "saved", tmp_path / "boundaries"
+    folder.mkdir()
+    assert walker.v2c(folder, *CONVERT) == 0
+    essence = journeys.essence(folder)
+    shutil.copytree(folder, saved)
+    assert walker.v2c(folder, *CONVERT, "--again", log=log) == 0
+    names = log.read_text().splitlines()
+    until = names.index("before describe")
+    assert next(name for name in names if name.startswith("undone")) == "undone instance"
+    for at in range(1, until + 2):
+        shutil.rmtree(folder)
+        shutil.copytree(saved, folder)
+        assert walker.v2c(folder, *CONVERT, "--again", at=at) == KILLED
+        assert walker.v2c(folder, *CONVERT, *(("--again",) if at == until // 2 else ())) == 0, names[at - 1]
+        assert journeys.essence(folder) == essence, names[at - 1]
+
+
+def test_lost_captures_are_taken_again(walker: Walker, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "lossy").mkdir()
+    assert walker.v2c(tmp_path / "whole", *CONVERT) == 0
+    source = CONVERT[1]
+    assert walker.v2c(tmp_path / "lossy", CONVERT[0], f"{source}&lose=3", *CONVERT[2:]) == 0
+    assert journeys.essence(tmp_path / "lossy") == journeys.essence(tmp_path / "whole")
+    assert journeys.twice(tmp_path / "lossy") == []
+
+
+def test_an_overlay_that_is_gone_is_made_again(walker: Walker, tmp_path: Path) -> None:
+    """As for a converter that takes over the job of another one whose disk it does not see."""
+    whole, folder = tmp_path / "whole", tmp_path / "gone"
+    whole.mkdir()
+    folder.mkdir()
+    log = tmp_path / "boundaries"
+    assert walker.v2c(whole, *CONVERT, log=log) == 0
+    moved = [at for at, name in enumerate(log.read_text().splitlines(), 1) if name == "moved upload"]
+    assert walker.v2c(folder, *CONVERT, at=moved[len(moved) // 2]) == KILLED
+    scratch = [path for pattern in ("*.qcow2", "*.blocks") for path in (folder / "work").glob(f"*/{pattern}")]
+    assert len(scratch) == 4
+    for path in scratch:
+        path.unlink()
+    assert walker.v2c(folder, *CONVERT) == 0
+    assert journeys.essence(folder) == journeys.essence(whole) and journeys.twice(folder) == []
 
 
 def test_ctrl_c_of_the_command_line(tmp_path: Path) -> None:

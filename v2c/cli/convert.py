@@ -7,6 +7,7 @@ import click
 
 from v2c.cli import options
 from v2c.cli.running import terminable
+from v2c.model import Verify
 
 
 @click.command()
@@ -17,6 +18,12 @@ from v2c.cli.running import terminable
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="Send no faster than this: 20MiB/s, 100Mbit/s.")
 @click.option(
     "--rehearse/--no-rehearse", default=None, help="Boot it here before anything is sent (default: where the target asks)."
+)
+@click.option(
+    "--verify",
+    type=click.Choice([mode.value for mode in Verify]),
+    default=None,
+    help="How much is read back from the target and compared with what was sent (default: a sample, where it can be read).",
 )
 @click.option("--network", is_flag=True, help="Let the boot test reach the network; it is a copy of your server.")
 @click.option(
@@ -33,6 +40,7 @@ def convert(
     target: str,
     bandwidth: int,
     rehearse: bool | None,
+    verify: str | None,
     network: bool,
     boot_timeout: int,
     again: bool,
@@ -55,7 +63,15 @@ def convert(
     terminable()
     places = options.placed(state, workdir)
     request = options.request(
-        sources, target, places, bandwidth=bandwidth, rehearse=rehearse, network=network, boot_timeout_s=boot_timeout, **choices
+        sources,
+        target,
+        places,
+        bandwidth=bandwidth,
+        rehearse=rehearse,
+        verify=Verify(verify) if verify else None,
+        network=network,
+        boot_timeout_s=boot_timeout,
+        **choices,
     )
     with shown("none" if quiet else progress, sys.stderr) as listener:
         done = verbs.convert(request, places.state, places.workdir, listener, again=again)

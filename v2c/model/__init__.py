@@ -8,6 +8,7 @@ one process can see.
 from v2c.model.change import Caps, Change, ChangeKind, Fitted, KernelCaps
 from v2c.model.evidence import (
     Check,
+    Compared,
     Expectation,
     Observation,
     Probe,
@@ -28,7 +29,7 @@ from v2c.model.machine import (
     Nic,
 )
 from v2c.model.needs import AddressNeed, LeaveTool, Needs, ProbeNeed
-from v2c.model.plan import DiskPlan, Placement, Plan, Repair, Step
+from v2c.model.plan import DiskPlan, Placement, Plan, Repair, Step, Verify
 from v2c.model.refs import Marks, Ref
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Change",
     "ChangeKind",
     "Check",
+    "Compared",
     "Disk",
     "DiskFormat",
     "DiskPlan",
@@ -71,4 +73,5 @@ __all__ = [
     "Swap",
     "User",
     "Verdict",
+    "Verify",
 ]

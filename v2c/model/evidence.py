@@ -6,16 +6,18 @@ from enum import StrEnum
 from v2c.model.change import Change
 from v2c.model.facts import Facts
 from v2c.model.findings import Finding
-from v2c.model.plan import Plan
+from v2c.model.plan import Plan, Verify
 from v2c.model.refs import Ref
 
 
 class Expectation(StrEnum):
-    """Where a check's expected value comes from. NONE: nothing to compare with, the verdict is `observed`."""
+    """Where a check's expected value comes from. SENT: the digests of what was uploaded. NONE: nothing to compare with, the
+    verdict is `observed`."""
 
     INSPECTED = "inspected"
     LIVE = "live"
     DECLARED = "declared"
+    SENT = "sent"
     NONE = "none"
 
 
@@ -63,6 +65,19 @@ class Check:
     seen: str
     verdict: Verdict
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One disk, read back from the target: of its `written` blocks that many came back with the digest that was sent, and
+    that many `zeros` blocks, where nothing was sent, as zeros; `bytes` in all. A difference is an error, never one of these."""
+
+    disk: str
+    mode: Verify
+    written: int
+    blocks: int
+    zeros: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

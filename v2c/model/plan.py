@@ -18,10 +18,19 @@ class Step(StrEnum):
     FIX = "fix"
     REHEARSE = "rehearse"
     UPLOAD = "upload"
+    VERIFY = "verify"
     REGISTER = "register"
     LAUNCH = "launch"
     VALIDATE = "validate"
     FINALIZE = "finalize"
+
+
+class Verify(StrEnum):
+    """How much of an upload is read back from the target and compared with what was sent."""
+
+    SAMPLE = "sample"
+    FULL = "full"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)

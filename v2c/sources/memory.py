@@ -1,13 +1,15 @@
 """The source that lies in memory: the family's smallest member, for crash and scale tests and for trying v2c out.
 
-`memory:NAME[?seed=N&disks=N&size=BYTES]` is a machine of architecture "memory": its first disk begins with a guest kept as JSON
-(`v2c.guest.kept`), a small Debian as it stands on VMware; the rest of the disks is data and zeros drawn from the seed, the same
-in every process and run. Its bytes are served by `v2c.nbdserver`.
+`memory:NAME[?seed=N&disks=N&size=BYTES&lose=N]` is a machine of architecture "memory": its first disk begins with a guest kept
+as JSON (`v2c.guest.kept`), a small Debian as it stands on VMware; the rest of the disks is data and zeros drawn from the seed,
+the same in every process and run. Its bytes are served by `v2c.nbdserver`. With `lose` its first N captures (of this process)
+are gone when they are opened, as a snapshot is that expired.
 """
 
 import hashlib
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from v2c.events import Meter
 from v2c.guest import kept
 from v2c.guest.inspect import inspect
 from v2c.guest.memory import MemoryGuest, Tree, file, link
-from v2c.journal import Journal
+from v2c.journal import Journal, MemoryJournal
 from v2c.model import MIB, Disk, Filesystem, Finding, Firmware, Machine, Marks, Nic, Ref
 from v2c.nbd import Export, Extent
 from v2c.sources import SourceFeatures
@@ -34,23 +36,26 @@ _SIZE = 48 * MIB
 _LARGEST = 1 << 46
 _VERSION = "1"  # of the content: another one is another fingerprint
 
+_lost: Counter[str] = Counter()  # captures that were lost in this process, by locator
+
 RELEASE = "6.1.0-50-amd64"
 ROOT = "3b8e7f0c-9f0e-4c3e-8a64-0d9d1f0f5a11"
 
 
 def open_source(rest: str, spec: MachineSpec | None = None) -> "MemorySource":
-    """The source for "NAME[?seed=N&disks=N&size=BYTES]". UsageError when that is not understood."""
+    """The source for "NAME[?seed=N&disks=N&size=BYTES&lose=N]". UsageError when that is not understood."""
     name, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     try:
-        seed, disks, size = (int(options.pop(key, default)) for key, default in (("seed", 0), ("disks", 1), ("size", _SIZE)))
+        wanted = (("seed", 0), ("disks", 1), ("size", _SIZE), ("lose", 0))
+        seed, disks, size, lose = (int(options.pop(key, default)) for key, default in wanted)
         right = 1 <= disks <= 64 and MIB <= size <= _LARGEST and not size % 512 and not options
     except ValueError:
         right = False
     if not right or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
-        remedy = "write memory:NAME, with ?seed=N, &disks=N (1 to 64) or &size=BYTES (a multiple of 512, from 1 MiB on) behind it"
+        remedy = "write memory:NAME, with ?seed=N, &disks=N (1 to 64) or &size=BYTES (a multiple of 512, from 1 MiB on)"
         raise UsageError(f'"memory:{rest}" is not understood', remedy=remedy)
-    return MemorySource(name, seed=seed, disks=disks, size=size, declared=spec)
+    return MemorySource(name, seed=seed, disks=disks, size=size, lose=lose, declared=spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,9 @@ class MemorySource:
     features = SourceFeatures()
 
     def __init__(
-        self, name: str, *, seed: int = 0, disks: int = 1, size: int = _SIZE, declared: MachineSpec | None = None
+        self, name: str, *, seed: int = 0, disks: int = 1, size: int = _SIZE, lose: int = 0, declared: MachineSpec | None = None
     ) -> None:
-        self.name, self.seed, self.disks, self.size = name, seed, disks, size
+        self.name, self.seed, self.disks, self.size, self.lose = name, seed, disks, size, lose
         self.declared = declared or MachineSpec()
 
     def machines(self) -> Iterator[Machine]:
@@ -143,11 +148,14 @@ class MemorySource:
         return iter(())
 
     def capture(self, machine: Machine, since: Marks | None, journal: Journal) -> Ref:
-        return Ref.of("capture", f"memory-{machine.fingerprint}", name=machine.name)
+        before = _lost[machine.fingerprint]
+        return Ref.of("capture", f"memory-{machine.fingerprint}{f'-{before}' if before else ''}", name=machine.name)
 
     @contextmanager
     def open(self, capture: Ref, machine: Machine, workdir: Path) -> Iterator[_Opened]:
-        if capture.id != f"memory-{machine.fingerprint}":
+        if capture.id == self.capture(machine, None, MemoryJournal()).id and _lost[machine.fingerprint] < self.lose:
+            _lost[machine.fingerprint] += 1
+        if capture.id != self.capture(machine, None, MemoryJournal()).id:
             raise CaptureLost(f"the capture {capture.id} is not one of {machine.name}", remedy="start it anew with --again")
         with ExitStack() as stack:
             folder = stack.enter_context(sockets.folder(workdir))

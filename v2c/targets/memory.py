@@ -3,7 +3,8 @@
 `memory:NAME` keeps disks and objects below $V2C_MEMORY (else below v2c's state), so that they survive a kill of the process,
 and appends every effect to `events`: one JSON line per put, creation and removal, so that a test can prove that nothing was
 done twice. `?fail=0.05&seed=1` makes that share of the calls fail, half of them before the effect and half after it, as real
-clouds do. `?unit=BYTES` rounds disks up. A machine of `sources/memory` boots here: its console shows the probe's answer.
+clouds do. `?unit=BYTES` rounds disks up. `?lose=INDEX` says that it took that block of every disk, and did not. A machine of
+`sources/memory` boots here: its console shows the probe's answer.
 """
 
 import json
@@ -31,23 +32,24 @@ from v2c.targets.writers.raw import blocks_of
 from v2c.transfer import Block, DiskWriter
 
 _TAGGED = "v2c-job"
-_OPTIONS = {"fail", "seed", "unit", "platform"}
+_OPTIONS = {"fail", "seed", "unit", "lose", "platform"}
 
 
 def open_target(rest: str) -> "MemoryTarget":
-    """The target for "NAME[?fail=SHARE&seed=N&unit=BYTES&platform=NAME]"."""
+    """The target for "NAME[?fail=SHARE&seed=N&unit=BYTES&lose=INDEX&platform=NAME]"."""
     name, _, query = rest.partition("?")
     options = dict(parse_qsl(query))
     try:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or set(options) - _OPTIONS:
             raise ValueError
-        fail, unit = float(options.get("fail", "0")), int(options.get("unit", "512"))
+        fail, unit, lose = float(options.get("fail", "0")), int(options.get("unit", "512")), int(options.get("lose", "-1"))
         platform = platforms.platform(options.get("platform", "kvm")).name
     except ValueError:
-        remedy = "write memory:NAME, with ?fail=, &seed=, &unit= or &platform= behind it"
+        remedy = "write memory:NAME, with ?fail=, &seed=, &unit=, &lose= or &platform= behind it"
         raise UsageError(f'"memory:{rest}" is not understood', remedy=remedy) from None
     base = Path(os.environ["V2C_MEMORY"]) if os.environ.get("V2C_MEMORY") else state.default_folder() / "memory"
-    return MemoryTarget(base / "targets" / name, fail=fail, seed=options.get("seed", "0"), unit=unit, platform=platform)
+    seed = options.get("seed", "0")
+    return MemoryTarget(base / "targets" / name, fail=fail, seed=seed, unit=unit, platform=platform, lose=lose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,8 @@ class Faults:
 class MemoryTarget:
     """Objects are files of `objects/`, disks files of `disks/`; the tag is in the object."""
 
-    def __init__(self, folder: Path, *, fail: float, seed: str, unit: int, platform: str) -> None:
-        self.folder, self.platform = folder, platform
+    def __init__(self, folder: Path, *, fail: float, seed: str, unit: int, platform: str, lose: int = -1) -> None:
+        self.folder, self.platform, self.lose = folder, platform, lose
         self.features = TargetFeatures(chunk=CHUNK, size_unit=unit, rehearse=False, readable=True)
         self.events = Events(folder / "events")
         self._faults = Faults(fail, seed, self.events)
@@ -185,7 +187,7 @@ class MemoryTarget:
         path = self._disk(ref.id)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with RawWriter(path, size, ref) as inner:
-            yield CountingWriter(inner, ref.id, self.events, self._faults)
+            yield CountingWriter(inner, ref.id, self.events, self._faults, self.lose)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for index, data in blocks_of(self._disk(disk.id), indexes):
@@ -256,10 +258,10 @@ class MemoryTarget:
 
 
 class CountingWriter:
-    """A writer around another: tells every put, and lets some fail."""
+    """A writer around another: tells every put, lets some fail, and loses the block `lose`."""
 
-    def __init__(self, inner: DiskWriter, id: str, events: Events, faults: Faults) -> None:
-        self._inner, self._id, self._events, self._faults = inner, id, events, faults
+    def __init__(self, inner: DiskWriter, id: str, events: Events, faults: Faults, lose: int) -> None:
+        self._inner, self._id, self._events, self._faults, self._lose = inner, id, events, faults, lose
 
     @property
     def chunk(self) -> int:
@@ -273,7 +275,8 @@ class CountingWriter:
 
     def put(self, index: int, data: Block, digest: bytes) -> None:
         with self._faults.around("put"):
-            self._inner.put(index, data, digest)
+            if index != self._lose:
+                self._inner.put(index, data, digest)
             self._events.tell("put", self._id, index, digest.hex())
 
     def flush(self) -> None:
