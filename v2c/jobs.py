@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 ID_DIGITS = 16  # 64 bits of a SHA-256: enough for every machine of an estate, short enough to type
+LATER = ("test", "cutover")  # stories that are told of a job once it was converted, under its id and this word
 _ID = re.compile(r"[0-9a-z][0-9a-z-]{0,62}")
 
 
@@ -160,12 +161,13 @@ class Job:
 
     def restart(self) -> None:
         """Strikes its memos out: the same command does every step again. What is known of the job stays."""
-        forget(self.state, self.id)
+        for story in (self.id, *(f"{self.id}-{later}" for later in LATER)):
+            forget(self.state, story)
 
     def forget(self) -> None:
         """Strikes the job and its memos out: the same command begins from nothing. Its folder and its journal stay, as the
         record of who made and removed what; the caller has seen to the rest."""
-        forget(self.state, self.id)
+        self.restart()
         table = _table()
         with self.state.durable.begin() as connection:
             connection.execute(table.delete().where(table.c.id == self.id))

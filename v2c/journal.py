@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from v2c import crashpoints
-from v2c.model import Ref
+from v2c.model import Act, Ref
 from v2c.state import State, open_state
 
 if TYPE_CHECKING:
@@ -41,18 +41,6 @@ class Intent:
         """It exists, as `ref` (remembered at once); returns it."""
         self.ref = ref
         return ref
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """A line of who did what: `at` seconds since the epoch, `who` on `host` (process `pid`)."""
-
-    at: float
-    who: str
-    host: str
-    pid: int
-    what: str
-    detail: str = ""
 
 
 class Journal(Protocol):

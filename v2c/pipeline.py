@@ -129,7 +129,7 @@ def travel(steps: Steps, request: Request, journal: Journal, source: Source, tar
         placement = Placement(isolated=not request.network, timeout_s=request.boot_timeout_s)
         instance = steps("launch", lambda meter: target.launch(plan, image, placement, journal, meter), returns=Ref)
         evidence = steps("validate", lambda meter: validate(target, plan, image, placement, journal, meter), returns=Evidence)
-    steps("finalize", lambda _: finalize(request), returns=int)
+    steps("finalize", lambda _: remove_scratch(workdir(request)), returns=int)
     report = conclude(steps, request, plan, fitted, image, instance)
     report = replace(report, checks=upload_checks(compared, uploaded.disks) if compared else ())
     return judge(report, plan, fitted.facts, evidence) if evidence else report
@@ -287,7 +287,8 @@ def verify(
 
 
 def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Evidence:
-    """Waits for the probe of the launched instance (started again when it died with an earlier attempt), then ends the test."""
+    """Waits for the probe of the launched instance (started again when it died with an earlier attempt), then ends the test. The
+    instance of a cut-over is never stopped."""
     assert plan.needs.probe
     nonce = plan.needs.probe.nonce
 
@@ -296,14 +297,15 @@ def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journ
         try:
             return await_probe(lambda: target.observe(instance), nonce, placement.timeout_s, meter)
         finally:
-            target.stop(instance, journal)
+            if not placement.cutover:
+                target.stop(instance, journal)
 
     return booted(boot, meter)
 
 
-def finalize(request: Request) -> int:
-    """Removes the scratch: overlays and block maps. Returns how many files."""
-    files = [path for pattern in ("*.qcow2", "*.blocks") for path in workdir(request).glob(pattern)]
+def remove_scratch(folder: Path) -> int:
+    """Removes overlays and block maps of a job's folder. Returns how many files."""
+    files = [path for pattern in ("*.qcow2", "*.blocks") for path in folder.glob(pattern)]
     for path in files:
         path.unlink()
     return len(files)

@@ -154,7 +154,8 @@ def serve() -> None:
                 crashpoints.arm(asked["at"], asked["log"])
                 if asked["argv"][0] == "v2c":
                     os.environ.update(asked["env"])
-                    os.dup2(os.open(asked["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+                    for name, descriptor in (("out", 1), ("err", 2)):
+                        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
                     from v2c.cli import main as v2c
 
                     sys.argv = asked["argv"]

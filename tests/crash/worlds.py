@@ -22,10 +22,11 @@ class Walker:
         return self._ask({"at": at, "log": str(log or ""), "argv": [str(folder / name) for name in ("state", "work", "world")]})
 
     def v2c(self, folder: Path, *argv: str, at: int = 0, log: Path | None = None) -> int:
-        """The exit code of the product's command line, whose world lies in the folder and whose stdout in its file `out`."""
+        """The exit code of the product's command line, whose world lies in the folder, its words in the files `out` and `err`."""
         places = ["--state", str(folder / "state"), "--workdir", str(folder / "work")]
         env = {"V2C_MEMORY": str(folder / "memory")}
-        ask = {"at": at, "log": str(log or ""), "argv": ["v2c", *argv, *places], "env": env, "out": str(folder / "out")}
+        ask: dict[str, object] = {"at": at, "log": str(log or ""), "argv": ["v2c", *argv, *places], "env": env}
+        ask |= {name: str(folder / name) for name in ("out", "err")}
         return self._ask(ask)
 
     def _ask(self, ask: object) -> int:

@@ -18,8 +18,13 @@ VERBS = {
     "status": ("v2c.cli.jobs", "Tell where every job stands."),
     "report": ("v2c.cli.jobs", "Show a job's report again, or print it as JSON, JUnit or HTML."),
     "validate": ("v2c.cli.jobs", "Boot a job's instance again and compare it with what the machine was."),
+    "test-cutover": ("v2c.cli.cutover", "Boot a job's image as an isolated test again."),
+    "cutover": ("v2c.cli.cutover", "Launch a job's real instance, prove it, and leave it running."),
+    "finalize": ("v2c.cli.cutover", "End a job after its cut-over: what only the migration needed goes."),
+    "rollback": ("v2c.cli.cutover", "Undo a job at the target, and leave the source as it was."),
     "cancel": ("v2c.cli.jobs", "Give a job up for good; what it made stays until cleanup."),
     "cleanup": ("v2c.cli.jobs", "Remove what a job made, and prove by listing that nothing is left."),
+    "emulate": ("v2c.cli.emulate", "Be a cloud on this machine, for rehearsing without an account."),
     "doctor": ("v2c.cli.doctor", "Check this machine: tools, versions, KVM, guestfs, disk space."),
     "completion": ("v2c.cli.completion", "Print the completion script of a shell."),
 }
@@ -38,7 +43,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command = getattr(import_module(VERBS[cmd_name][0]), cmd_name)
+        command = getattr(import_module(VERBS[cmd_name][0]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

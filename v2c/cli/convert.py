@@ -29,6 +29,7 @@ from v2c.model import Verify
 @click.option(
     "--boot-timeout", type=click.IntRange(min=10), default=900, show_default=True, metavar="S", help="Give up on a boot."
 )
+@click.option("--cutover", is_flag=True, help="When the test went well, launch the real instance, and leave it running.")
 @click.option("--again", is_flag=True, help="Start anew, though the same command was begun or done before.")
 @options.places
 @options.drivers
@@ -43,6 +44,7 @@ def convert(
     verify: str | None,
     network: bool,
     boot_timeout: int,
+    cutover: bool,
     again: bool,
     state: Path | None,
     workdir: Path | None,
@@ -53,8 +55,9 @@ def convert(
 ) -> int:
     """Move the machine on DISK... (its disks, the boot disk anywhere among them) to TARGET.
 
-    The disks are only read. Ctrl-C pauses; the same command goes on, after a crash too. Ends with the report's path and the
-    verdict: PASS when the machine came up as the same one, OBSERVED when nothing was booted to compare, FAIL otherwise.
+    The disks are only read. It ends with a test: an instance that reaches nothing, and that is over when it told what it is.
+    Ctrl-C pauses; the same command goes on, after a crash too. Last come the report's path and the verdict: PASS when the
+    machine came up as the same one, OBSERVED when nothing was booted to compare, FAIL otherwise.
     """
     from v2c import verbs
     from v2c.cli import show
@@ -74,5 +77,5 @@ def convert(
         **choices,
     )
     with shown("none" if quiet else progress, sys.stderr) as listener:
-        done = verbs.convert(request, places.state, places.workdir, listener, again=again)
+        done = verbs.convert(request, places.state, places.workdir, listener, again=again, cutover=cutover)
     return show.report(done, Path(request.workdir), as_json)

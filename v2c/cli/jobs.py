@@ -1,4 +1,4 @@
-"""`v2c status`, `report`, `validate`, `cancel` and `cleanup`: what became of a job, and what becomes of it."""
+"""`v2c status`, `report`, `validate`, `cancel` and `cleanup`: what became of a job, and the end of it."""
 
 import sys
 from pathlib import Path
@@ -20,17 +20,19 @@ def status(job: str | None, state: Path | None, workdir: Path | None, as_json: b
     """Tell where every job (or JOB) stands: its step, how far, since when, its error."""
     import time
 
-    from v2c import engine
+    from v2c import afterwards, engine
     from v2c.cli import show
     from v2c.jobs import Jobs
+    from v2c.journal import SqlJournal
     from v2c.ui.words import size, span
 
     places = options.placed(state, workdir)
     jobs = Jobs(places.state, places.workdir)
     records = [jobs.find(job)] if job else jobs.all()
     known = {record.id: engine.status(places.state, record.id) for record in records}
+    marks = {record.id: afterwards.marks(SqlJournal(places.state, record.id)) for record in records}
     if as_json:
-        show.document([{"job": record, "status": known[record.id]} for record in records])
+        show.document([{"job": r, "status": known[r.id], "marks": marks[r.id]} for r in records])
         return show.DONE
     if not records:
         show.line("no jobs yet")
@@ -47,6 +49,8 @@ def status(job: str | None, state: Path | None, workdir: Path | None, as_json: b
             now = seen.progress
             part = f": {size(now.done)} of {size(now.total)}" if now.total else ""
             show.line(f"  now: {now.step} {now.phase}{part}")
+        for what, when in marks[record.id].items():
+            show.line(f"  {what} {when}")
         if seen.error:
             show.line(f"  {seen.error}")
     return show.DONE
@@ -96,8 +100,11 @@ def validate(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Boot JOB's instance again and compare it with what the machine was before it moved."""
-    from v2c import verbs
+    """Boot JOB's instance again and compare it with what the machine was before it moved.
+
+    After a cut-over nothing is booted: the instance that runs is looked at.
+    """
+    from v2c import afterwards
     from v2c.cli import show
     from v2c.jobs import Jobs
     from v2c.ui import shown
@@ -106,7 +113,9 @@ def validate(
     places = options.placed(state, workdir)
     record = Jobs(places.state, places.workdir).find(job)
     with shown("none" if quiet else progress, sys.stderr) as listener:
-        done = verbs.validate(record.id, places.state, places.workdir, listener, network=network, boot_timeout_s=boot_timeout)
+        done = afterwards.test_cutover(
+            record.id, places.state, places.workdir, listener, network=network, boot_timeout_s=boot_timeout
+        )
     return show.report(done, Path(record.folder), as_json)
 
 
@@ -135,15 +144,17 @@ def cancel(job: str, state: Path | None, workdir: Path | None) -> int:
 @click.command()
 @job
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--discard-target-writes", "discard", is_flag=True, help="Though it was cut over: give up what was written since.")
 @options.places
 @options.as_json
 @options.debug
-def cleanup(job: str, yes: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def cleanup(job: str, yes: bool, discard: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
     """Remove everything JOB made, here and at its target, newest first, and list again to prove that nothing is left.
 
-    Only what both the journal and the target's own tag call ours is removed. The report goes too.
+    Only what both the journal and the target's own tag call ours is removed, and never an instance that was finalized. The
+    report goes too.
     """
-    from v2c import verbs
+    from v2c import afterwards
     from v2c.cli import show
     from v2c.jobs import Jobs
 
@@ -151,11 +162,5 @@ def cleanup(job: str, yes: bool, state: Path | None, workdir: Path | None, as_js
     record = Jobs(places.state, places.workdir).find(job)
     if not yes and not click.confirm(f"remove what {record.id} ({' '.join(record.sources)} -> {record.target}) made?", err=True):
         return show.FAILED
-    gone = verbs.cleanup(record.id, places.state, places.workdir)
-    if as_json:
-        show.document({"job": record.id, "removed": gone})
-        return show.DONE
-    for ref in gone:
-        show.line(f"removed {ref.kind} {ref.id}")
-    show.line(f"nothing of {record.id} is left")
-    return show.DONE
+    gone = afterwards.cleanup(record.id, places.state, places.workdir, discard=discard)
+    return show.removed(record.id, gone, as_json, f"nothing of {record.id} is left")

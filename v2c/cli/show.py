@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from v2c.model import Check, Facts, Finding, Fitted, Level, Plan, Report, Verdict
+from v2c.model import Check, Facts, Finding, Fitted, Level, Plan, Ref, Report, Verdict
 from v2c.ui.words import clean, finding, size, span
 
 DONE, FAILED, BLOCKED = 0, 1, 4
@@ -61,9 +61,25 @@ def report(done: Report, folder: Path, as_json: bool) -> int:
     for unproven in done.unproven:
         line(f"not proven: {unproven}")
     line(f"{done.machine} -> {done.target}: {_counted(done.checks)}{_took(done)}")
+    if done.cut_over:
+        line(f"cut over: {done.instance.id if done.instance else 'the target'} takes writes since {done.cut_over}")
+    for what, when in (("finalized", done.finalized), ("rolled back", done.rolled_back)):
+        if when:
+            line(f"{what}: {when}")
     line(f"report: {folder / 'report.html'}")
     line(str(done.verdict).upper())
     return code(done)
+
+
+def removed(job: str, gone: Sequence[Ref], as_json: bool, last: str) -> int:
+    """What is gone, and the sentence that ends it."""
+    if as_json:
+        document({"job": job, "removed": gone})
+        return DONE
+    for ref in gone:
+        line(f"removed {ref.kind} {ref.id}")
+    line(last)
+    return DONE
 
 
 def code(done: Report) -> int:

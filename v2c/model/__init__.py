@@ -7,12 +7,14 @@ one process can see.
 
 from v2c.model.change import Caps, Change, ChangeKind, Fitted, KernelCaps
 from v2c.model.evidence import (
+    Act,
     Check,
     Compared,
     Expectation,
     Observation,
     Probe,
     Report,
+    StatusCheck,
     StepRecord,
     Verdict,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "GIB",
     "KIB",
     "MIB",
+    "Act",
     "AddressNeed",
     "Caps",
     "Change",
@@ -68,6 +71,7 @@ __all__ = [
     "Ref",
     "Repair",
     "Report",
+    "StatusCheck",
     "Step",
     "StepRecord",
     "Swap",

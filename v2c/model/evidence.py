@@ -31,9 +31,20 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class StatusCheck:
+    """A check that a cloud makes of an instance by itself ("system status"): PASS, FAIL, or OBSERVED while it is not done; and
+    the cloud's own words."""
+
+    name: str
+    verdict: Verdict
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What a target can say about an instance. `console` is the serial text so far (bytes decoded as UTF-8 with
-    replacement; hostile), `screenshot` a PNG file's path or empty, `alive` whether it still runs."""
+    replacement; hostile), `screenshot` a PNG file's path or empty, `alive` whether it still runs, `statuses` the target's own
+    checks of it."""
 
     state: str
     alive: bool
@@ -41,6 +52,7 @@ class Observation:
     screenshot: str = ""
     addresses: tuple[str, ...] = ()
     requests: tuple[str, ...] = ()
+    statuses: tuple[StatusCheck, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +104,24 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Act:
+    """A line of who did what: `at` seconds since the epoch, `who` on `host` (process `pid`)."""
+
+    at: float
+    who: str
+    host: str
+    pid: int
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that is told about one migration. Rendered as HTML, JSON and JUnit by `v2c.report`.
 
     `plan` and `facts` (as inspected before the repair) are what a later `v2c validate` compares the instance, launched
-    from `image` again, with.
+    from `image` again, with. `acts`: all that was done for the job, in order; `cut_over`: since when the target takes writes,
+    `finalized`, `rolled_back`: when that was done ("2026-01-02 03:04:05+0000"), empty when it was not.
     """
 
     job: str
@@ -120,3 +145,7 @@ class Report:
     ended: str = ""
     plan: Plan | None = None
     facts: Facts | None = None
+    acts: tuple[Act, ...] = ()
+    cut_over: str = ""
+    finalized: str = ""
+    rolled_back: str = ""

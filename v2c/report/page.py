@@ -1,6 +1,7 @@
 """The report as one HTML file that needs nothing else: no script, no font, no address; the screenshot is inside."""
 
 import base64
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,7 @@ def page(report: Report) -> str:
         seconds=sum(step.seconds for step in report.steps),
         bytes=sum(step.bytes for step in report.steps if step.name != "verify"),
         screenshot=_screenshot(report.screenshot),
+        acts=[(time.strftime("%Y-%m-%d %H:%M:%S%z", time.localtime(act.at)), act) for act in report.acts],
         console=harmless.console(report.console),
     )
 

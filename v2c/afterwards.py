@@ -1,0 +1,303 @@
+"""What becomes of a machine once it was converted, a function a verb: tested again, cut over, finalized, rolled back, cleaned up.
+
+A conversion ends with a test: an isolated instance, which is over when it told what it is. `cut_over` launches the real one,
+which stays; from then on the target takes writes, and nothing here removes it without being told to give those up. After
+`finalize` nothing here removes it at all. Whoever does what, when and from where is in the journal, and in the report.
+
+Each may be cut off anywhere, and the same command goes on.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v2c import report as reports
+from v2c.engine import Phase, Steps, status, story
+from v2c.errors import ProofError, SourceError, TargetError, UsageError, V2cError
+from v2c.events import Listener, Meter, silent
+from v2c.jobs import Job, JobRecord, Jobs
+from v2c.journal import Journal, MemoryJournal
+from v2c.model import Placement, Plan, Ref, Report, StepRecord, Verdict
+from v2c.pipeline import judge, remove_scratch, validate
+from v2c.sources import open_source
+from v2c.sources.spec import MachineSpec
+from v2c.targets import Target, open_target
+from v2c.validate.boot import Evidence
+
+# keys of the journal's notes: when it happened ("2026-01-02 03:04:05+0000"), empty when it did not
+CUT_OVER, FINALIZED, ROLLED_BACK = "cut-over", "finalized", "rolled-back"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is booted again: the image of a job that was converted."""
+
+    target: str
+    plan: Plan
+    image: Ref
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What came up, and how the steps went."""
+
+    instance: Ref
+    evidence: Evidence
+    steps: tuple[StepRecord, ...] = ()
+
+
+@story("launch")
+def launch(steps: Steps, asked: Launch, journal: Journal) -> Launched:
+    """Boots the image and hears what the machine is. A test is over then; a cut-over stays, whatever it said."""
+    target, real = open_target(asked.target), asked.placement.cutover
+    instance = steps(
+        "cutover" if real else "launch",
+        lambda meter: target.launch(asked.plan, asked.image, asked.placement, journal, meter),
+        returns=Ref,
+        retries=3,
+    )
+    evidence = steps(
+        "confirm" if real else "validate",
+        lambda meter: validate(target, asked.plan, asked.image, asked.placement, journal, meter),
+        returns=Evidence,
+        retries=3,
+    )
+    return Launched(instance, evidence, steps.records())
+
+
+def test_cutover(
+    job_id: str, state: Path, workdir: Path, listener: Listener = silent, *, network: bool = False, boot_timeout_s: int = 900
+) -> Report:
+    """Boots the job's image as a test, as often as one likes, and compares it with what the machine was before it moved.
+
+    After a cut-over it is the real instance that is looked at, and nothing is booted or stopped.
+    """
+    with Jobs(state, workdir).claim(job_id) as job:
+        journal, before = job.journal(), _converted(job)
+        _refuse_rolled_back(job, journal)
+        real = bool(journal.noted(CUT_OVER))
+        placement = Placement(isolated=not (network or real), timeout_s=boot_timeout_s, cutover=real)
+        journal.act("look at the instance" if real else "boot again as a test", before.target)
+        return _launched(job, before, placement, listener, f"{job_id}-test")
+
+
+def cut_over(
+    job_id: str,
+    state: Path,
+    workdir: Path,
+    listener: Listener = silent,
+    *,
+    anyway: bool = False,
+    boot_timeout_s: int = 900,
+) -> Report:
+    """Launches the real instance, hears what it is, and leaves it running. Asked again it answers what came of it.
+
+    Raises ProofError when the test failed (unless `anyway`), SourceError when the source changed since it was copied.
+    """
+    with Jobs(state, workdir).claim(job_id) as job:
+        return cut_over_claimed(job, listener, anyway=anyway, boot_timeout_s=boot_timeout_s)
+
+
+def cut_over_claimed(job: Job, listener: Listener, *, anyway: bool = False, boot_timeout_s: int = 900) -> Report:
+    """`cut_over` of a job that is held already."""
+    journal, before = job.journal(), _converted(job)
+    _refuse_rolled_back(job, journal)
+    target = open_target(before.target)
+    if not target.features.cutover:
+        raise UsageError(f"{before.target} has no cut-over", remedy=f"start what job {job.id} made by hand: see its report")
+    if not journal.noted(CUT_OVER):
+        if before.verdict is Verdict.FAIL and not anyway:
+            raise ProofError(
+                f"the test of job {job.id} failed", remedy="see its report; try v2c test-cutover again, or cut over with --anyway"
+            )
+        _unchanged(job, before, Meter(job.id, "cutover", listener))
+        journal.act("cut over", before.target)
+        journal.note(CUT_OVER, clock())  # before the launch: it may take writes the moment it is there
+    elif any(step.name == "confirm" for step in before.steps):
+        return before
+    placement = Placement(isolated=False, timeout_s=boot_timeout_s, cutover=True)
+    return _launched(job, before, placement, listener, f"{job.id}-cutover", again=False)
+
+
+def finalize(job_id: str, state: Path, workdir: Path) -> list[Ref]:
+    """Removes what only the migration needed, at the target and at the source; returns what is gone. From now on the instance is
+    nobody's but its owner's: no verb removes it. Twice is harmless."""
+    with Jobs(state, workdir).claim(job_id) as job:
+        journal, report = job.journal(), _converted(job)
+        _refuse_rolled_back(job, journal)
+        target = open_target(report.target)
+        if target.features.launches and target.features.cutover and not journal.noted(CUT_OVER):
+            raise UsageError(f"job {job_id} was not cut over", remedy=f"v2c cutover {job_id} first, or v2c rollback {job_id}")
+        if not journal.noted(FINALIZED):
+            journal.act("finalize", report.target)
+            journal.note(FINALIZED, clock())  # first: what is finalized must not be removed by who comes in between
+        assert report.plan
+        gone = [*target.finalize(report.plan, journal), *_release(job, journal)]
+        tell(job, report)
+    return gone
+
+
+def rollback(job_id: str, state: Path, workdir: Path, *, discard: bool = False) -> list[Ref]:
+    """Removes instance, image and disks, newest first, and leaves the source as it was, started again if v2c had stopped it.
+    The report stays and says so; the job can be started anew. `discard` gives up what the target wrote since its cut-over."""
+    with Jobs(state, workdir).claim(job_id) as job:
+        journal, record = job.journal(), _known(job)
+        guard(job, journal, discard=discard)
+        if not journal.noted(ROLLED_BACK):
+            since = journal.noted(CUT_OVER)
+            journal.act("roll back", f"discarding what the target wrote since {since}" if since else record.target)
+            journal.note(ROLLED_BACK, clock())
+        gone = [*undo(job, open_target(record.target)), *_release(job, journal, start=True)]
+        remove_scratch(job.folder)
+        if (job.folder / reports.JSON).exists():
+            tell(job, reports.read(job.folder))
+    return gone
+
+
+def cleanup(job_id: str, state: Path, workdir: Path, *, discard: bool = False) -> list[Ref]:
+    """Removes all that the job made, newest first, and proves by listing that nothing is left; then forgets the job."""
+    with Jobs(state, workdir).claim(job_id) as job:
+        record = _known(job)
+        guard(job, job.journal(), discard=discard)
+        gone = [*undo(job, open_target(record.target)), *_release(job, job.journal())]
+        folder = Path(record.folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        start_over(job.journal())
+        job.forget()
+    return gone
+
+
+def guard(job: Job, journal: Journal, *, discard: bool = False) -> None:
+    """Raises UsageError when what the job made is not ours to remove any more."""
+    if when := journal.noted(FINALIZED):
+        raise UsageError(
+            f"job {job.id} was finalized on {when}, and what it moved is in use", remedy="remove it at the target, by hand"
+        )
+    when = journal.noted(CUT_OVER)
+    if when and not discard and not journal.noted(ROLLED_BACK):
+        raise UsageError(
+            f"job {job.id} was cut over, and since {when} the target takes writes",
+            remedy=f"v2c rollback {job.id} --discard-target-writes gives them up",
+        )
+
+
+def undo(job: Job, target: Target) -> list[Ref]:
+    """Destroys what both the target's tag and our journal call ours, newest first. TargetError when something is left."""
+    journal = job.journal()
+    ours = {(ref.kind, ref.id) for ref in journal.refs()}
+    tried = {intent.kind for intent in journal.pending()}
+    listed = [ref for ref in target.find(job.id) if (ref.kind, ref.id) in ours or ref.kind in tried]
+    order = {key: place for place, key in enumerate((ref.kind, ref.id) for ref in journal.refs())}
+    listed.sort(key=lambda ref: order.get((ref.kind, ref.id), len(order)), reverse=True)
+    for ref in listed:
+        target.destroy(ref)
+        journal.undone(ref)
+    left = [ref for ref in target.find(job.id) if (ref.kind, ref.id) in ours]
+    if left:
+        raise TargetError(f"{left[0].kind} {left[0].id} is still there", remedy="try the same command again", transient=True)
+    return listed
+
+
+def start_over(journal: Journal) -> None:
+    """The job begins anew: what became of its earlier attempt is no longer so. (The journal's acts keep telling it.)"""
+    for key in (CUT_OVER, FINALIZED, ROLLED_BACK):
+        if journal.noted(key):
+            journal.note(key, "")
+
+
+def marks(journal: Journal) -> dict[str, str]:
+    """What was done with the job since it was converted, and when: "cut over", "finalized", "rolled back"."""
+    return {key.replace("-", " "): when for key in (CUT_OVER, FINALIZED, ROLLED_BACK) if (when := journal.noted(key))}
+
+
+def tell(job: Job, report: Report) -> Report:
+    """Writes the report with all that was done so far, by whom and when; returns it."""
+    journal = job.journal()
+    whole = replace(
+        report,
+        acts=tuple(journal.acts()),
+        cut_over=journal.noted(CUT_OVER) or "",
+        finalized=journal.noted(FINALIZED) or "",
+        rolled_back=journal.noted(ROLLED_BACK) or "",
+    )
+    reports.write(whole, job.folder)
+    return whole
+
+
+def clock(seconds: float | None = None) -> str:
+    """A time (default: now) for people, with its zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S%z", time.localtime(seconds))
+
+
+def refuse_rolled_back(job: Job) -> None:
+    """Raises UsageError when the job was rolled back, wholly or in part: its memos speak of what is gone."""
+    _refuse_rolled_back(job, job.journal())
+
+
+def _refuse_rolled_back(job: Job, journal: Journal) -> None:
+    if when := journal.noted(ROLLED_BACK):
+        raise UsageError(f"job {job.id} was rolled back on {when}", remedy="convert it anew with --again")
+
+
+def _known(job: Job) -> JobRecord:
+    record = job.record()
+    if record is None:
+        raise UsageError(f'"{job.id}" is not a job', remedy="see `v2c status`")
+    return record
+
+
+def _converted(job: Job) -> Report:
+    """The report of a job that made something that boots."""
+    _known(job)
+    report = reports.read(job.folder)
+    if not (report.plan and report.facts and report.image and report.plan.needs.probe):
+        raise UsageError(f"job {job.id} made nothing that boots", remedy="name a job whose target launches instances")
+    return report
+
+
+def _launched(job: Job, before: Report, placement: Placement, listener: Listener, name: str, *, again: bool = True) -> Report:
+    """Tells the story `launch` for the job, and puts what came of it into the report. `again`: also when it was done before."""
+    assert before.plan and before.facts and before.image
+    known = status(job.state, name)
+    asked = Launch(before.target, before.plan, before.image, placement)
+    with job.engine(listener) as engine:
+        done = engine.run(name, launch, asked, again=again and known is not None and known.phase is not Phase.INTERRUPTED)
+    steps = (*_without(before.steps, done.steps), *done.steps)
+    report = judge(before, before.plan, before.facts, done.evidence)
+    return tell(job, replace(report, steps=steps, instance=done.instance, ended=clock()))
+
+
+def _without(steps: Iterable[StepRecord], others: Iterable[StepRecord]) -> tuple[StepRecord, ...]:
+    names = {step.name for step in others}
+    return tuple(step for step in steps if step.name not in names)
+
+
+def _unchanged(job: Job, report: Report, meter: Meter) -> None:
+    """Raises SourceError when the source changed since it was copied: that would be lost. One that is gone is told."""
+    assert report.plan
+    machine = report.plan.machine
+    spec = MachineSpec(name=machine.name, formats=tuple(disk.format for disk in machine.disks))
+    try:
+        open_source(_known(job).sources, spec).capture(machine, None, MemoryJournal(job.id))
+    except SourceError as changed:
+        raise SourceError(
+            f"{changed.text}, so the target lacks what was written there", remedy="convert it anew with --again"
+        ) from changed
+    except V2cError as gone:
+        meter.note(f"whether the source changed since it was copied cannot be seen: {gone.text}")
+
+
+def _release(job: Job, journal: Journal, *, start: bool = False) -> list[Ref]:
+    """Removes what the job left at the source; with `start` a machine that v2c stopped runs again."""
+    source = open_source(_known(job).sources, MachineSpec())
+    gone = list(source.find(job.id))
+    for ref in gone:
+        source.destroy(ref)
+        journal.undone(ref)
+    if start and (job.folder / reports.JSON).exists() and (plan := reports.read(job.folder).plan):
+        source.start(plan.machine, journal)
+    return gone
