@@ -23,6 +23,7 @@ ROWS = (
     ("transfer", "guest", "overlays", "jobs"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),
     ("pipeline", "doctor", "emulators"),
+    ("dryrun",),
     ("afterwards",),
     ("waves", "verbs"),
     ("ui",),

@@ -4,7 +4,8 @@ A conversion ends with a test: an isolated instance, which is over when it told 
 which stays; from then on the target takes writes, and nothing here removes it without being told to give those up. After
 `finalize` nothing here removes it at all. Whoever does what, when and from where is in the journal, and in the report.
 
-Each may be cut off anywhere, and the same command goes on.
+Each may be cut off anywhere, and the same command goes on. With a `recorder` it is a dry run: nothing is changed anywhere, and
+the recorder hears what would be.
 """
 
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v2c import report as reports
+from v2c.dryrun import DrySteps, Recorder, dry, remembered
 from v2c.engine import Phase, Steps, status, story
 from v2c.errors import ProofError, SourceError, TargetError, UsageError, V2cError
 from v2c.events import Listener, Meter, silent
@@ -23,7 +25,7 @@ from v2c.model import Placement, Plan, Ref, Report, StepRecord, Verdict
 from v2c.pipeline import judge, remove_scratch, validate
 from v2c.sources import open_source
 from v2c.sources.spec import MachineSpec
-from v2c.targets import Target, open_target
+from v2c.targets import Call, Target, open_target
 from v2c.validate.boot import Evidence
 
 # keys of the journal's notes: when it happened ("2026-01-02 03:04:05+0000"), empty when it did not
@@ -52,7 +54,12 @@ class Launched:
 @story("launch")
 def launch(steps: Steps, asked: Launch, journal: Journal) -> Launched:
     """Boots the image and hears what the machine is. A test is over then; a cut-over stays, whatever it said."""
-    target, real = open_target(asked.target), asked.placement.cutover
+    return launched(steps, asked, journal, open_target(asked.target))
+
+
+def launched(steps: Steps, asked: Launch, journal: Journal, target: Target) -> Launched:
+    """The story, with its target."""
+    real = asked.placement.cutover
     instance = steps(
         "cutover" if real else "launch",
         lambda meter: target.launch(asked.plan, asked.image, asked.placement, journal, meter),
@@ -92,18 +99,21 @@ def cut_over(
     *,
     anyway: bool = False,
     boot_timeout_s: int = 900,
+    recorder: Recorder | None = None,
 ) -> Report:
     """Launches the real instance, hears what it is, and leaves it running. Asked again it answers what came of it.
 
     Raises ProofError when the test failed (unless `anyway`), SourceError when the source changed since it was copied.
     """
     with Jobs(state, workdir).claim(job_id) as job:
-        return cut_over_claimed(job, listener, anyway=anyway, boot_timeout_s=boot_timeout_s)
+        return cut_over_claimed(job, listener, anyway=anyway, boot_timeout_s=boot_timeout_s, recorder=recorder)
 
 
-def cut_over_claimed(job: Job, listener: Listener, *, anyway: bool = False, boot_timeout_s: int = 900) -> Report:
+def cut_over_claimed(
+    job: Job, listener: Listener, *, anyway: bool = False, boot_timeout_s: int = 900, recorder: Recorder | None = None
+) -> Report:
     """`cut_over` of a job that is held already."""
-    journal, before = job.journal(), _converted(job)
+    journal, before = _journal(job, recorder), _converted(job)
     _refuse_rolled_back(job, journal)
     target = open_target(before.target)
     if not target.features.cutover:
@@ -119,54 +129,64 @@ def cut_over_claimed(job: Job, listener: Listener, *, anyway: bool = False, boot
     elif any(step.name == "confirm" for step in before.steps):
         return before
     placement = Placement(isolated=False, timeout_s=boot_timeout_s, cutover=True)
+    if recorder is not None:
+        assert before.plan and before.image
+        made = dry(target, recorder, before.target)
+        launched(DrySteps(made, journal, recorder), Launch(before.target, before.plan, before.image, placement), journal, made)
+        return before
     return _launched(job, before, placement, listener, f"{job.id}-cutover", again=False)
 
 
-def finalize(job_id: str, state: Path, workdir: Path) -> list[Ref]:
+def finalize(job_id: str, state: Path, workdir: Path, *, recorder: Recorder | None = None) -> list[Ref]:
     """Removes what only the migration needed, at the target and at the source; returns what is gone. From now on the instance is
     nobody's but its owner's: no verb removes it. Twice is harmless."""
     with Jobs(state, workdir).claim(job_id) as job:
-        journal, report = job.journal(), _converted(job)
+        journal, report = _journal(job, recorder), _converted(job)
         _refuse_rolled_back(job, journal)
-        target = open_target(report.target)
+        target = _target(report.target, recorder)
         if target.features.launches and target.features.cutover and not journal.noted(CUT_OVER):
             raise UsageError(f"job {job_id} was not cut over", remedy=f"v2c cutover {job_id} first, or v2c rollback {job_id}")
         if not journal.noted(FINALIZED):
             journal.act("finalize", report.target)
             journal.note(FINALIZED, clock())  # first: what is finalized must not be removed by who comes in between
         assert report.plan
-        gone = [*target.finalize(report.plan, journal), *_release(job, journal)]
-        tell(job, report)
+        gone = [*target.finalize(report.plan, journal), *_release(job, journal, recorder)]
+        if recorder is None:
+            tell(job, report)
     return gone
 
 
-def rollback(job_id: str, state: Path, workdir: Path, *, discard: bool = False) -> list[Ref]:
+def rollback(job_id: str, state: Path, workdir: Path, *, discard: bool = False, recorder: Recorder | None = None) -> list[Ref]:
     """Removes instance, image and disks, newest first, and leaves the source as it was, started again if v2c had stopped it.
     The report stays and says so; the job can be started anew. `discard` gives up what the target wrote since its cut-over."""
     with Jobs(state, workdir).claim(job_id) as job:
-        journal, record = job.journal(), _known(job)
+        journal, record = _journal(job, recorder), _known(job)
         guard(job, journal, discard=discard)
         if not journal.noted(ROLLED_BACK):
             since = journal.noted(CUT_OVER)
             journal.act("roll back", f"discarding what the target wrote since {since}" if since else record.target)
             journal.note(ROLLED_BACK, clock())
-        gone = [*undo(job, open_target(record.target)), *_release(job, journal, start=True)]
+        gone = [*undo(journal, _target(record.target, recorder)), *_release(job, journal, recorder, start=True)]
+        if recorder is not None:
+            return gone
         remove_scratch(job.folder)
         if (job.folder / reports.JSON).exists():
             tell(job, reports.read(job.folder))
     return gone
 
 
-def cleanup(job_id: str, state: Path, workdir: Path, *, discard: bool = False) -> list[Ref]:
+def cleanup(job_id: str, state: Path, workdir: Path, *, discard: bool = False, recorder: Recorder | None = None) -> list[Ref]:
     """Removes all that the job made, newest first, and proves by listing that nothing is left; then forgets the job."""
     with Jobs(state, workdir).claim(job_id) as job:
-        record = _known(job)
-        guard(job, job.journal(), discard=discard)
-        gone = [*undo(job, open_target(record.target)), *_release(job, job.journal())]
+        journal, record = _journal(job, recorder), _known(job)
+        guard(job, journal, discard=discard)
+        gone = [*undo(journal, _target(record.target, recorder)), *_release(job, journal, recorder)]
+        if recorder is not None:
+            return gone
         folder = Path(record.folder)
         if folder.is_dir():
             shutil.rmtree(folder)
-        start_over(job.journal())
+        start_over(journal)
         job.forget()
     return gone
 
@@ -185,18 +205,17 @@ def guard(job: Job, journal: Journal, *, discard: bool = False) -> None:
         )
 
 
-def undo(job: Job, target: Target) -> list[Ref]:
+def undo(journal: Journal, target: Target) -> list[Ref]:
     """Destroys what both the target's tag and our journal call ours, newest first. TargetError when something is left."""
-    journal = job.journal()
     ours = {(ref.kind, ref.id) for ref in journal.refs()}
     tried = {intent.kind for intent in journal.pending()}
-    listed = [ref for ref in target.find(job.id) if (ref.kind, ref.id) in ours or ref.kind in tried]
+    listed = [ref for ref in target.find(journal.job) if (ref.kind, ref.id) in ours or ref.kind in tried]
     order = {key: place for place, key in enumerate((ref.kind, ref.id) for ref in journal.refs())}
     listed.sort(key=lambda ref: order.get((ref.kind, ref.id), len(order)), reverse=True)
     for ref in listed:
         target.destroy(ref)
         journal.undone(ref)
-    left = [ref for ref in target.find(job.id) if (ref.kind, ref.id) in ours]
+    left = [ref for ref in target.find(journal.job) if (ref.kind, ref.id) in ours]
     if left:
         raise TargetError(f"{left[0].kind} {left[0].id} is still there", remedy="try the same command again", transient=True)
     return listed
@@ -241,6 +260,21 @@ def refuse_rolled_back(job: Job) -> None:
 def _refuse_rolled_back(job: Job, journal: Journal) -> None:
     if when := journal.noted(ROLLED_BACK):
         raise UsageError(f"job {job.id} was rolled back on {when}", remedy="convert it anew with --again")
+
+
+def _journal(job: Job, recorder: Recorder | None) -> Journal:
+    """The job's journal; for a dry run a copy of it."""
+    journal = job.journal()
+    if recorder is None:
+        return journal
+    copy = remembered(journal)
+    copy.notes = {key: when for key in (CUT_OVER, FINALIZED, ROLLED_BACK) if (when := journal.noted(key))}
+    return copy
+
+
+def _target(locator: str, recorder: Recorder | None) -> Target:
+    target = open_target(locator)
+    return target if recorder is None else dry(target, recorder, locator)
 
 
 def _known(job: Job) -> JobRecord:
@@ -291,10 +325,14 @@ def _unchanged(job: Job, report: Report, meter: Meter) -> None:
         meter.note(f"whether the source changed since it was copied cannot be seen: {gone.text}")
 
 
-def _release(job: Job, journal: Journal, *, start: bool = False) -> list[Ref]:
+def _release(job: Job, journal: Journal, recorder: Recorder | None, *, start: bool = False) -> list[Ref]:
     """Removes what the job left at the source; with `start` a machine that v2c stopped runs again."""
     source = open_source(_known(job).sources, MachineSpec())
     gone = list(source.find(job.id))
+    if recorder is not None:
+        for ref in gone:
+            recorder(Call("remove", f"{ref.kind} {ref.id}", detail="at the source"))
+        return gone
     for ref in gone:
         source.destroy(ref)
         journal.undone(ref)

@@ -186,6 +186,7 @@ class SqlJournal:
             table.delete().where(table.c.job == self.job, table.c.key == key),
             table.insert().values(job=self.job, key=key, value=value, at=time.time()),
         )
+        crashpoints.point(f"noted {key}")
 
     def noted(self, key: str) -> str | None:
         table = _tables().notes
@@ -194,6 +195,7 @@ class SqlJournal:
 
     def act(self, what: str, detail: str = "") -> None:
         self._write(self._act_row(what, detail))
+        crashpoints.point(f"acted {what}")
 
     def acts(self) -> list[Act]:
         table = _tables().acts

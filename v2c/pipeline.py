@@ -47,10 +47,13 @@ from v2c.sources import Source, open_source
 from v2c.sources.spec import MachineSpec
 from v2c.targets import Target, open_target
 from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
-from v2c.validate.boot import Evidence, await_probe, booted
+from v2c.validate import reach
+from v2c.validate.boot import Evidence, await_probe, booted, settled
 from v2c.validate.checks import compare, verdict
 from v2c.validate.uploaded import checks as upload_checks
 from v2c.validate.uploaded import read_back
+
+STATUS_S = 300.0  # a cloud's own checks of an instance take some minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,7 @@ def make_plan(request: Request, machine: Machine, source: Source, target: Target
         launches=target.features.launches,
         rehearse=bool(request.rehearse),
         verify=verifying(request, target) is not Verify.NONE,
+        declared=request.spec.expect,
         bandwidth=request.bandwidth,
     )
     plan = planning.make(request.job, machine, arrival, platforms(), choices, probe, source.check(machine))
@@ -295,7 +299,11 @@ def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journ
     def boot() -> Evidence:
         instance = target.launch(plan, image, placement, journal, meter)
         try:
-            return await_probe(lambda: target.observe(instance), nonce, placement.timeout_s, meter)
+            evidence = await_probe(lambda: target.observe(instance), nonce, placement.timeout_s, meter)
+            if evidence.probe:
+                reached = reach.checks(plan.declared.reach, evidence.observation.addresses, meter, isolated=placement.isolated)
+                evidence = settled(lambda: target.observe(instance), replace(evidence, reached=reached), STATUS_S, meter)
+            return evidence
         finally:
             if not placement.cutover:
                 target.stop(instance, journal)

@@ -4,12 +4,13 @@ Reads nothing and changes nothing: everything it needs comes as values, so the s
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from v2c.model import (
     GIB,
     MIB,
     AddressNeed,
+    Declared,
     DiskPlan,
     Finding,
     Firmware,
@@ -49,6 +50,7 @@ class Choices:
     launches: bool = True
     rehearse: bool = False
     verify: bool = False
+    declared: Declared = field(default_factory=Declared)
     bandwidth: int = 0
 
 
@@ -82,6 +84,7 @@ def make(
         steps=tuple(_steps(choices)),
         findings=(*source_findings, *_findings(machine, platform, firmware)),
         data_bytes=data,
+        declared=choices.declared,
         seconds=FIX_SECONDS + data / speed + boots * BOOT_SECONDS,
     )
 

@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from v2c import afterwards
 from v2c import report as reports
 from v2c.afterwards import clock
+from v2c.dryrun import Recorder, dry, remembered
+from v2c.dryrun import convert as dry_travel
 from v2c.engine import Phase, status
 from v2c.errors import BlockedError, UsageError
 from v2c.events import Listener, Meter, silent
@@ -49,7 +51,7 @@ def convert(
             afterwards.guard(job, job.journal())
             (job.folder / reports.JSON).unlink(missing_ok=True)
             job.restart()  # before the rest: a crash there must not leave memos of what is gone
-            afterwards.undo(job, open_target(known.target))
+            afterwards.undo(job.journal(), open_target(known.target))
             afterwards.start_over(job.journal())
         elif known:
             afterwards.refuse_rolled_back(job)
@@ -75,6 +77,23 @@ def convert(
         if cutover and report.verdict is not Verdict.FAIL:
             report = afterwards.cut_over_claimed(job, listener, boot_timeout_s=request.boot_timeout_s)
     return report
+
+
+def dry_convert(
+    request: Request, state: Path, workdir: Path, recorder: Recorder, *, again: bool = False, cutover: bool = False
+) -> Plan:
+    """Tells the recorder what `convert` would change at the target, in order, from how things stand; changes nothing. The repair
+    is taken to succeed, and the disks to be full. Raises what `convert` would."""
+    target = dry(open_target(request.target), recorder, request.target)
+    source = open_source(request.sources, request.spec)
+    with Jobs(state, workdir).claim(request.job) as job:
+        journal = remembered(job.journal())
+        if job.record() and again:
+            afterwards.guard(job, job.journal())
+            afterwards.undo(journal, target)
+        elif job.record():
+            afterwards.refuse_rolled_back(job)
+        return dry_travel(request, source, target, journal, recorder, cutover=cutover)
 
 
 def plan(request: Request) -> Plan:

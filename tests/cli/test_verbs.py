@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -99,6 +100,27 @@ def test_what_cannot_be_read_back_is_said_before_a_byte_moves(here: Path) -> Non
     argv = [*V2C, "convert", SOURCE, "--to", f"file:{here}/x.qcow2", "--verify", "full"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "cannot be read back: leave --verify out" in done.stderr
+    assert v2c("status") == "no jobs yet\n"
+
+
+def test_what_the_user_expects_is_checked(here: Path) -> None:
+    said = 'listening = ["tcp 8080"]\nfailed_units = []\nreach = ["ssh:192.0.2.1"]\n'
+    (here / "erp.toml").write_text(f'name = "erp"\n[expect]\n{said}')
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = ["--check", f"tcp:127.0.0.1:{listener.getsockname()[1]}", "--check", "ssh:{address}"]
+        done = json.loads(v2c(*CONVERT, "-q", "--json", "--machine", str(here / "erp.toml"), *asked, code=1))
+    told = {check["id"].partition(":")[0]: check for check in done["checks"]}
+    assert (told["failed"]["expectation"], told["failed"]["verdict"]) == ("declared", "pass")
+    assert (told["listening"]["expected"], told["listening"]["verdict"]) == ("tcp 8080", "fail"), "nothing listens there"
+    assert [c["verdict"] for c in done["checks"] if c["id"].startswith("reach")] == ["pass", "skipped"]
+    assert (told["status"]["expectation"], told["status"]["verdict"]) == ("target", "pass")
+    again = json.loads(v2c("validate", done["job"], "-q", "--json", code=1))
+    assert "tcp 8080" in [check["expected"] for check in again["checks"]], "a later look expects the same"
+
+
+@pytest.mark.parametrize("words", [["--expect-port", "http"], ["--check", "ping:host"]], ids=lambda words: words[0])
+def test_expectations_that_are_none(here: Path, words: list[str]) -> None:
+    v2c(*CONVERT, *words, code=2)
     assert v2c("status") == "no jobs yet\n"
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Intent, MemoryJournal
 from v2c.model import KIB, MIB, Caps, Disk, DiskPlan, Firmware, Level, Machine, Needs, Placement, Plan, Ref
-from v2c.targets import Target
+from v2c.targets import Call, Target
 from v2c.transfer import DiskWriter
 
 JOB = "job-1"
@@ -368,6 +368,44 @@ class TargetContract:
         assert set(self.make(place).find(JOB)) == before - set(gone) == set(journal.refs())
         assert image in set(target.find(JOB))
         assert list(self.make(place).finalize(plan, journal)) == []
+
+    def dry(self, place: Path, journal: MemoryJournal, do: Callable[[Target, MemoryJournal], None]) -> list[Call]:
+        """What `do` would change, by the target's dry run over a copy of the journal; nothing may be changed by it."""
+        calls: list[Call] = []
+        before, told = self.inventory(place), [*journal.intents]
+        do(self.make(place).dry(calls.append), MemoryJournal(JOB, [*journal.intents]))
+        assert self.inventory(place) == before and journal.intents == told, "a dry run changed something"
+        return calls
+
+    def test_a_dry_run_tells_and_changes_nothing(self, place: Path) -> None:
+        """From reserve to the end of the test, from nothing and again over what is there; then what its removal would take."""
+        target, plan, journal = self.make(place), self.plan(self.make(place), 2), MemoryJournal(JOB)
+        if not target.features.dry:
+            return
+
+        def make(target: Target, journal: MemoryJournal) -> None:
+            list(target.reserve(plan, journal))
+            refs = [self.disk(target, plan, journal, number) for number in range(2)]
+            image = target.register(plan, refs, CAPS, journal)
+            if target.features.launches:
+                target.stop(target.launch(plan, image, Placement(), journal, Meter()), journal)
+
+        def remove(target: Target, journal: MemoryJournal) -> None:
+            for ref in reversed(list(target.find(JOB))):
+                target.destroy(ref)
+            assert list(target.find(JOB)) == [], "a dry run goes on as if it had been done"
+
+        first = self.dry(place, journal, make)
+        assert first == self.dry(place, journal, make), "it says the same twice"
+        assert first and all(call.name and call.subject for call in first)
+        assert any(dict(call.tags).get("v2c-job") == JOB for call in first), "what is made carries our tag"
+        list(target.reserve(plan, journal))
+        refs = [self.disk(target, plan, journal, number) for number in range(2)]
+        target.register(plan, refs, CAPS, journal)
+        again = self.dry(place, journal, make)
+        assert len(again) < len(first), "what is there already is not made again"
+        gone = self.dry(place, journal, remove)
+        assert gone and not {call.name for call in gone} <= {call.name for call in first}
 
     def test_instances_are_launched_once(self, place: Path) -> None:
         target, plan, journal = self.ready(place)

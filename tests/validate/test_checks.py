@@ -10,6 +10,7 @@ from v2c.model import (
     Change,
     ChangeKind,
     Check,
+    Declared,
     Disk,
     DiskPlan,
     Expectation,
@@ -26,7 +27,7 @@ from v2c.model import (
     Verdict,
 )
 from v2c.validate.boot import Evidence
-from v2c.validate.checks import Declared, compare, expected_units, verdict
+from v2c.validate.checks import compare, expected_units, verdict
 
 ROOT = "11111111-2222-3333-4444-555555555555"
 SRV = "99999999-2222-3333-4444-555555555555"

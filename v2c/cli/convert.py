@@ -15,6 +15,7 @@ from v2c.model import Verify
 @options.target
 @options.machine
 @options.repair
+@options.expect
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="Send no faster than this: 20MiB/s, 100Mbit/s.")
 @click.option(
     "--rehearse/--no-rehearse", default=None, help="Boot it here before anything is sent (default: where the target asks)."
@@ -31,6 +32,7 @@ from v2c.model import Verify
 )
 @click.option("--cutover", is_flag=True, help="When the test went well, launch the real instance, and leave it running.")
 @click.option("--again", is_flag=True, help="Start anew, though the same command was begun or done before.")
+@options.dry_run
 @options.places
 @options.drivers
 @options.progress
@@ -46,6 +48,7 @@ def convert(
     boot_timeout: int,
     cutover: bool,
     again: bool,
+    dry_run: bool,
     state: Path | None,
     workdir: Path | None,
     progress: str,
@@ -61,6 +64,7 @@ def convert(
     """
     from v2c import verbs
     from v2c.cli import show
+    from v2c.dryrun import Recorder
     from v2c.ui import shown
 
     terminable()
@@ -76,6 +80,10 @@ def convert(
         boot_timeout_s=boot_timeout,
         **choices,
     )
+    if dry_run:
+        recorder = Recorder()
+        verbs.dry_convert(request, places.state, places.workdir, recorder, again=again, cutover=cutover)
+        return show.calls(recorder.calls, as_json)
     with shown("none" if quiet else progress, sys.stderr) as listener:
         done = verbs.convert(request, places.state, places.workdir, listener, again=again, cutover=cutover)
     return show.report(done, Path(request.workdir), as_json)

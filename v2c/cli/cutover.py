@@ -58,6 +58,7 @@ def test_cutover(
 @click.option("--anyway", is_flag=True, help="Though the test failed.")
 @yes
 @boot_timeout
+@options.dry_run
 @options.places
 @options.progress
 @options.as_json
@@ -67,6 +68,7 @@ def cutover(
     anyway: bool,
     yes: bool,
     boot_timeout: int,
+    dry_run: bool,
     state: Path | None,
     workdir: Path | None,
     progress: str,
@@ -79,9 +81,14 @@ def cutover(
     """
     from v2c import afterwards
     from v2c.cli import show
+    from v2c.dryrun import Recorder
     from v2c.ui import shown
 
     places, record = known(job, state, workdir)
+    if dry_run:
+        recorder = Recorder()
+        afterwards.cut_over(record.id, places.state, places.workdir, anyway=anyway, recorder=recorder)
+        return show.calls(recorder.calls, as_json)
     if not yes and not click.confirm(f"cut {' '.join(record.sources)} over to {record.target}?", err=True):
         return show.FAILED
     terminable()
@@ -92,18 +99,24 @@ def cutover(
 
 @click.command()
 @job
+@options.dry_run
 @options.places
 @options.as_json
 @options.debug
-def finalize(job: str, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def finalize(job: str, dry_run: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
     """End JOB after its cut-over: remove what only the migration needed, and print it.
 
     The instance is yours alone from then on: no verb of v2c removes it.
     """
     from v2c import afterwards
     from v2c.cli import show
+    from v2c.dryrun import Recorder
 
     places, record = known(job, state, workdir)
+    if dry_run:
+        recorder = Recorder()
+        afterwards.finalize(record.id, places.state, places.workdir, recorder=recorder)
+        return show.calls(recorder.calls, as_json)
     gone = afterwards.finalize(record.id, places.state, places.workdir)
     return show.removed(record.id, gone, as_json, f"{record.id} is finalized")
 
@@ -112,10 +125,11 @@ def finalize(job: str, state: Path | None, workdir: Path | None, as_json: bool) 
 @job
 @click.option("--discard-target-writes", "discard", is_flag=True, help="Though it was cut over: give up what was written since.")
 @yes
+@options.dry_run
 @options.places
 @options.as_json
 @options.debug
-def rollback(job: str, discard: bool, yes: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def rollback(job: str, discard: bool, yes: bool, dry_run: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
     """Remove JOB's instance, image and disks from the target, newest first, and leave the source as it was.
 
     The report stays. After a real cut-over the target holds writes that the source lacks: then only with
@@ -123,8 +137,13 @@ def rollback(job: str, discard: bool, yes: bool, state: Path | None, workdir: Pa
     """
     from v2c import afterwards
     from v2c.cli import show
+    from v2c.dryrun import Recorder
 
     places, record = known(job, state, workdir)
+    if dry_run:
+        recorder = Recorder()
+        afterwards.rollback(record.id, places.state, places.workdir, discard=discard, recorder=recorder)
+        return show.calls(recorder.calls, as_json)
     what = f"roll {record.id} ({' '.join(record.sources)} -> {record.target}) back"
     if not yes and not click.confirm(f"{what}, and discard what was written there?" if discard else f"{what}?", err=True):
         return show.FAILED

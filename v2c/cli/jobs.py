@@ -145,10 +145,11 @@ def cancel(job: str, state: Path | None, workdir: Path | None) -> int:
 @job
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--discard-target-writes", "discard", is_flag=True, help="Though it was cut over: give up what was written since.")
+@options.dry_run
 @options.places
 @options.as_json
 @options.debug
-def cleanup(job: str, yes: bool, discard: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def cleanup(job: str, yes: bool, discard: bool, dry_run: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
     """Remove everything JOB made, here and at its target, newest first, and list again to prove that nothing is left.
 
     Only what both the journal and the target's own tag call ours is removed, and never an instance that was finalized. The
@@ -156,10 +157,15 @@ def cleanup(job: str, yes: bool, discard: bool, state: Path | None, workdir: Pat
     """
     from v2c import afterwards
     from v2c.cli import show
+    from v2c.dryrun import Recorder
     from v2c.jobs import Jobs
 
     places = options.placed(state, workdir)
     record = Jobs(places.state, places.workdir).find(job)
+    if dry_run:
+        recorder = Recorder()
+        afterwards.cleanup(record.id, places.state, places.workdir, discard=discard, recorder=recorder)
+        return show.calls(recorder.calls, as_json)
     if not yes and not click.confirm(f"remove what {record.id} ({' '.join(record.sources)} -> {record.target}) made?", err=True):
         return show.FAILED
     gone = afterwards.cleanup(record.id, places.state, places.workdir, discard=discard)

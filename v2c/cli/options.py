@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from v2c.errors import UsageError
-from v2c.model import AddressNeed, DiskFormat, Firmware, Nic, Repair
+from v2c.model import AddressNeed, Declared, DiskFormat, Firmware, Nic, Repair
 
 if TYPE_CHECKING:
     from v2c.pipeline import Request
@@ -90,6 +90,22 @@ machine = together(
     ),
 )
 
+expect = together(
+    click.option(
+        "--expect-port", "ports", multiple=True, metavar="tcp:PORT", help="A port that it has to listen on; once per port."
+    ),
+    click.option(
+        "--allow-failed", "failed", multiple=True, metavar="UNIT", help='A unit that may fail; "none": no unit may fail.'
+    ),
+    click.option(
+        "--check",
+        "reach",
+        multiple=True,
+        metavar="CHECK",
+        help="Asked from here: tcp:HOST:PORT, http://HOST/PATH=200, ssh:HOST; {address} is the instance's own.",
+    ),
+)
+
 repair = together(
     click.option("--root", default="", metavar="DEVICE|UUID", help="Which system to repair when the disks hold several."),
     click.option(
@@ -118,6 +134,9 @@ workdir = click.option(
 )
 places = together(state, workdir)
 
+dry_run = click.option(
+    "--dry-run", is_flag=True, help="Change nothing: print every call that would change something, in order, with names and tags."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the trace of an error.")
 progress = together(
@@ -241,10 +260,29 @@ def request(sources: tuple[str, ...], target: str, places: Places, **choices: An
         raise UsageError(f"{aim} is the source itself", remedy="choose another name for what is made")
     declared = {name: choices.pop(name) for name in ("machine_file", "name", "memory", "vcpus", "firmware", "nics", "formats")}
     repaired = {name: choices.pop(name) for name in ("root", "keys", "addresses", "dhcp", "keep_network", "skip")}
+    said = described(**declared)
+    if expected := {name: choices.pop(name) for name in ("ports", "failed", "reach") if name in choices}:
+        said = replace(said, expect=expectations(said.expect, **expected))
     repair = repair_choices(**repaired)
     job = jobs.job_id(sources, target, repair)
     folder = str(places.workdir / job)
-    return pipeline.Request(job, sources, target, folder, described(**declared), repair, **choices)
+    return pipeline.Request(job, sources, target, folder, said, repair, **choices)
+
+
+def expectations(said: Declared, ports: tuple[str, ...], failed: tuple[str, ...], reach: tuple[str, ...]) -> Declared:
+    """What the machine file says that must be so, and what the flags say over it. UsageError for what is not understood."""
+    from v2c.sources.spec import port
+    from v2c.validate.reach import parse
+
+    try:
+        listening = tuple(port(word) for word in ports)
+    except ValueError as error:
+        raise UsageError(str(error), remedy="correct --expect-port") from error
+    units = None if not failed else () if failed == ("none",) else failed
+    made = Declared(listening or said.listening, said.failed_units if units is None else units, reach or said.reach)
+    for check in made.reach:
+        parse(check)
+    return made
 
 
 def described(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from v2c.model import Check, Facts, Finding, Fitted, Level, Plan, Ref, Report, Verdict
+from v2c.targets import Call
 from v2c.ui.words import clean, finding, size, span
 
 DONE, FAILED, BLOCKED = 0, 1, 4
@@ -79,6 +80,22 @@ def removed(job: str, gone: Sequence[Ref], as_json: bool, last: str) -> int:
     for ref in gone:
         line(f"removed {ref.kind} {ref.id}")
     line(last)
+    return DONE
+
+
+def calls(told: Sequence[Call], as_json: bool) -> int:
+    """What a dry run would change, in order."""
+    if as_json:
+        document([{**dataclasses.asdict(call), "tags": dict(call.tags)} for call in told])
+        return DONE
+    for number, call in enumerate(told, 1):
+        tags = " ".join(f"{key}={value}" for key, value in call.tags)
+        line(
+            f"{number}. {call.name} {call.subject}"
+            + (f" ({call.detail})" if call.detail else "")
+            + (f" [{tags}]" if tags else "")
+        )
+    line("nothing was changed" if told else "nothing would be changed")
     return DONE
 
 

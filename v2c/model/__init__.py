@@ -31,7 +31,7 @@ from v2c.model.machine import (
     Nic,
 )
 from v2c.model.needs import AddressNeed, LeaveTool, Needs, ProbeNeed
-from v2c.model.plan import DiskPlan, Placement, Plan, Repair, Step, Verify
+from v2c.model.plan import Declared, DiskPlan, Placement, Plan, Repair, Step, Verify
 from v2c.model.refs import Marks, Ref
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "ChangeKind",
     "Check",
     "Compared",
+    "Declared",
     "Disk",
     "DiskFormat",
     "DiskPlan",

@@ -11,13 +11,15 @@ from v2c.model.refs import Ref
 
 
 class Expectation(StrEnum):
-    """Where a check's expected value comes from. SENT: the digests of what was uploaded. NONE: nothing to compare with, the
+    """Where a check's expected value comes from. SENT: the digests of what was uploaded. TARGET: the
+    target's own check. NONE: nothing to compare with, the
     verdict is `observed`."""
 
     INSPECTED = "inspected"
     LIVE = "live"
     DECLARED = "declared"
     SENT = "sent"
+    TARGET = "target"
     NONE = "none"
 
 

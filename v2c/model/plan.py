@@ -67,6 +67,16 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """What the user says must be so when the machine is up: ports that it listens on as "tcp 8080"; units that may fail
+    (`failed_units` None: nothing said, empty: none may); `reach`: checks from this terminal (see `v2c.validate.reach`)."""
+
+    listening: tuple[str, ...] = ()
+    failed_units: tuple[str, ...] | None = None
+    reach: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Machine + target + platform facts, decided. Pure: made from descriptors, reads no disk."""
 
@@ -82,6 +92,7 @@ class Plan:
     findings: tuple[Finding, ...] = ()
     data_bytes: int = 0
     seconds: float = 0.0
+    declared: Declared = Declared()
 
     @property
     def blockers(self) -> tuple[Finding, ...]:

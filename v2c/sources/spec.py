@@ -8,18 +8,22 @@ formats = ["vmdk"]         # one for all disks, or one for each
 [[nics]]
 mac = "00:50:56:aa:bb:cc"
 network = "lan"
+[expect]                   # of the machine that came up
+listening = ["tcp 8080"]
+failed_units = []          # none may fail; left out: not asked
+reach = ["http://{address}:8080/health=200", "ssh:{address}"]
 """
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from v2c.errors import UsageError
-from v2c.model import DiskFormat, Firmware, Nic
+from v2c.model import Declared, DiskFormat, Firmware, Nic
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -35,12 +39,21 @@ class MachineSpec:
     firmware: Firmware | None = None
     nics: tuple[Nic, ...] | None = None
     formats: tuple[DiskFormat, ...] = ()
+    expect: Declared = field(default_factory=Declared)
 
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("a name has letters, digits, dots, dashes and underscores, begins with a letter or digit, at most 63")
     return value
+
+
+def port(value: str) -> str:
+    """A port as checks name it, of "tcp 8080" or "tcp:8080". ValueError when it is none."""
+    kind, _, number = value.strip().replace(":", " ").partition(" ")
+    if kind not in ("tcp", "udp") or not number.strip().isdecimal() or not 0 < int(number) < 65536:
+        raise ValueError(f'"{value}" is no port; write it like tcp 8080')
+    return f"{kind} {int(number)}"
 
 
 def _mac(value: str) -> str:
@@ -72,6 +85,12 @@ class _NicFile(_Strict):
     network: str | None = None
 
 
+class _Expect(_Strict):
+    listening: Annotated[tuple[Annotated[str, AfterValidator(port)], ...], Field(strict=False)] = ()
+    failed_units: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    reach: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+
 class _File(_Strict):
     name: Annotated[str, AfterValidator(_name)] | None = None
     memory_mib: Annotated[int, Field(ge=128, le=64 * 1024 * 1024)] | None = None
@@ -79,6 +98,7 @@ class _File(_Strict):
     firmware: Annotated[Firmware, _word(Firmware)] | None = None
     nics: Annotated[tuple[Annotated[_NicFile, BeforeValidator(_card)], ...], Field(strict=False)] | None = None
     formats: Annotated[tuple[Annotated[DiskFormat, _word(DiskFormat)], ...], Field(strict=False)] = ()
+    expect: _Expect = _Expect()
 
 
 def load_spec(path: Path) -> MachineSpec:
@@ -96,7 +116,8 @@ def load_spec(path: Path) -> MachineSpec:
         known = ", ".join(_File.model_fields)
         raise UsageError(f"the machine file {path} is wrong: {mistakes}", remedy=f"it may say {known}") from wrong
     nics = None if read.nics is None else tuple(Nic(nic.mac, nic.network) for nic in read.nics)
-    return MachineSpec(read.name, read.memory_mib, read.vcpus, read.firmware, nics, read.formats)
+    expect = Declared(read.expect.listening, read.expect.failed_units, read.expect.reach)
+    return MachineSpec(read.name, read.memory_mib, read.vcpus, read.firmware, nics, read.formats, expect)
 
 
 def _mistake(place: tuple[int | str, ...], kind: str, message: str) -> str:

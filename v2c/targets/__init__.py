@@ -3,7 +3,7 @@
 Every effect runs inside `with journal.intent(...)`, is tagged with the job, and is found again by `find`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,7 +23,7 @@ class TargetFeatures:
     `delta`: a disk can be built on an earlier one. `launches`: it can boot what it registered. `size_unit`: sizes are
     rounded up to a multiple of it (bytes). `rehearse`: boot-test in QEMU before the upload (its launch is not one itself).
     `readable`: `read` gives back what a committed disk holds, so that an upload can be verified. `cutover`: an instance can
-    be launched for good (`Placement.cutover`), beside a test that is isolated.
+    be launched for good (`Placement.cutover`), beside a test that is isolated. `dry`: it can tell what it would do.
     """
 
     chunk: int = 4 * MIB
@@ -36,6 +36,21 @@ class TargetFeatures:
     rehearse: bool = True
     readable: bool = False
     cutover: bool = True
+    dry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that changes something: its name as the API or the operating system has it ("CreateSnapshot", "mkdir"), what it is
+    about (a name, a path, an id where there is one already), the tags that it gives, and what else matters ("10 GiB, gp3")."""
+
+    name: str
+    subject: str
+    tags: tuple[tuple[str, str], ...] = ()
+    detail: str = ""
+
+
+Tell = Callable[[Call], None]
 
 
 class Target(Protocol):
@@ -94,6 +109,12 @@ class Target(Protocol):
 
     def destroy(self, ref: Ref) -> None:
         """Removes it; absent is success. Refuses (TargetError) what carries no tag of ours."""
+        ...
+
+    def dry(self, tell: Tell) -> "Target":
+        """The same target for a dry run: it runs the same code and reads the real place, and every call that would change
+        something there is told instead of made, in order, and answered as if it had been made, so that the verbs after it go on
+        (ids made up from names). Its `read` may say nothing. Only where `features.dry`."""
         ...
 
 

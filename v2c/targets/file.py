@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,8 +21,8 @@ from v2c.errors import TargetError, UsageError
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import GIB, MIB, Caps, Disk, Finding, Level, Observation, Placement, Plan, Ref
-from v2c.targets import TargetFeatures
-from v2c.targets.writers import CHUNK, FORMATS, Format, leftovers, part
+from v2c.targets import Target, TargetFeatures, Tell, shadow
+from v2c.targets.writers import CHUNK, FORMATS, Format, RawWriter, leftovers, part
 from v2c.targets.writers.part import writing
 from v2c.transfer import DiskWriter
 
@@ -67,6 +68,7 @@ class FileTarget:
             cutover=False,
             size_unit=format.size_unit,
             rehearse=False,
+            dry=True,
         )
 
     # ---- before a byte moves -----------------------------------------------------------------------------------------------
@@ -237,6 +239,18 @@ class FileTarget:
         with writing(path):
             for file in (*leftovers(path), path):
                 file.unlink(missing_ok=True)
+
+    def dry(self, tell: Tell) -> Target:
+        tags = self._manifests()
+        listed = [tag.parent / entry["file"] for tag in tags for entry in (self._read(tag) or {"disks": []})["disks"]]
+        copied = [*tags, *listed, *(leftover for file in listed for leftover in leftovers(file))]
+        above = self.path.parent
+        scratch = shadow.Scratch(above, copied)
+        if self.folder and self.path.exists():
+            (scratch.path / self.path.name).mkdir(exist_ok=True)
+        plain = replace(self.format, open=RawWriter)  # no disk is really written, so its format is none
+        inner = FileTarget(scratch.path / self.path.name, plain, self.platform, folder=self.folder)
+        return shadow.Shadow(self, inner, scratch, tell)
 
     # ---- names and the tag -------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from v2c.rehearsal import script
 from v2c.rehearsal.firmware import uefi
 from v2c.rehearsal.machine import BootDisk, VirtualMachine
 from v2c.rehearsal.shape import BootSpec, bounded, shape_of
-from v2c.targets import TargetFeatures
+from v2c.targets import Call, Target, TargetFeatures, Tell, shadow
 from v2c.targets.writers import CHUNK, RawWriter, leftovers
 from v2c.targets.writers.part import writing
 from v2c.targets.writers.raw import blocks_of
@@ -89,6 +89,7 @@ class LocalTarget:
             rehearse=False,
             readable=True,
             cutover=False,
+            dry=True,
         )
 
     # ---- before a byte moves -----------------------------------------------------------------------------------------------
@@ -304,6 +305,15 @@ class LocalTarget:
             (home / TAG).unlink()
             with contextlib.suppress(OSError):  # somebody else put something there
                 home.rmdir()
+
+    def dry(self, tell: Tell) -> Target:
+        scratch = shadow.Scratch(self.folder, (file for tag in self.folder.glob(f"*/{TAG}") for file in tag.parent.iterdir()))
+
+        class Dry(LocalTarget):
+            def _start(self, home: Path, tag: dict[str, Any], placement: Placement) -> None:
+                tell(Call("start", "qemu-system-x86_64", detail=f"boots {scratch.real / home.name}"))
+
+        return shadow.Shadow(self, Dry(self.platform, scratch.path), scratch, tell)
 
     @staticmethod
     def _end(home: Path) -> None:

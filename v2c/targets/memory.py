@@ -24,8 +24,8 @@ from v2c.blocks import BlockMap
 from v2c.errors import TargetError, UsageError
 from v2c.events import Meter
 from v2c.journal import Journal
-from v2c.model import Caps, Disk, DiskFormat, Finding, Level, Observation, Placement, Plan, Ref
-from v2c.targets import TargetFeatures
+from v2c.model import Caps, Disk, DiskFormat, Finding, Level, Observation, Placement, Plan, Ref, StatusCheck, Verdict
+from v2c.targets import Call, Target, TargetFeatures, Tell, shadow
 from v2c.targets.memory_boot import boot
 from v2c.targets.writers import CHUNK, RawWriter
 from v2c.targets.writers.raw import blocks_of
@@ -61,6 +61,7 @@ class Effect:
     pid: int
     index: int = -1
     digest: str = ""
+    job: str = ""
 
 
 @dataclass
@@ -69,9 +70,9 @@ class Events:
 
     path: Path
 
-    def tell(self, what: str, id: str, index: int = -1, digest: str = "") -> None:
-        """Appends; after it returns the line survives a kill."""
-        line = json.dumps({"what": what, "id": id, "pid": os.getpid(), "index": index, "digest": digest}) + "\n"
+    def tell(self, what: str, id: str, index: int = -1, digest: str = "", job: str = "") -> None:
+        """Appends; after it returns the line survives a kill. `job`: the tag of what was made."""
+        line = json.dumps({"what": what, "id": id, "pid": os.getpid(), "index": index, "digest": digest, "job": job}) + "\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, line.encode())
@@ -83,6 +84,17 @@ class Events:
         if not self.path.exists():
             return []
         return [Effect(**json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+
+class Told(Events):
+    """Effects of a dry run: told to somebody, and written nowhere."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(Path("/dev/null"))
+        self._tell = tell
+
+    def tell(self, what: str, id: str, index: int = -1, digest: str = "", job: str = "") -> None:
+        self._tell(Call(what, id, ((_TAGGED, job),) if job else (), f"block {index}" if index >= 0 else ""))
 
 
 @dataclass
@@ -121,8 +133,9 @@ class MemoryTarget:
 
     def __init__(self, folder: Path, *, fail: float, seed: str, unit: int, platform: str, lose: int = -1) -> None:
         self.folder, self.platform, self.lose = folder, platform, lose
-        self.features = TargetFeatures(chunk=CHUNK, size_unit=unit, rehearse=False, readable=True)
+        self.features = TargetFeatures(chunk=CHUNK, size_unit=unit, rehearse=False, readable=True, dry=True)
         self.events = Events(folder / "events")
+        self.scratch: shadow.Scratch | None = None  # of a dry run: lives as long as this
         self._faults = Faults(fail, seed, self.events)
 
     # ---- objects -----------------------------------------------------------------------------------------------------------
@@ -157,7 +170,7 @@ class MemoryTarget:
             found = self._load(kind, id)
             if found is None:
                 self._save(kind, id, {"kind": kind, "id": id, _TAGGED: journal.job, **about})
-                self.events.tell("create", f"{kind} {id}")
+                self.events.tell("create", f"{kind} {id}", job=journal.job)
             elif found.get(_TAGGED) != journal.job:
                 raise TargetError(f"the {kind} {id} belongs to job {found.get(_TAGGED)}", remedy="choose another name")
             intent.done(ref)
@@ -217,7 +230,8 @@ class MemoryTarget:
             return Observation("gone", alive=False)
         with self._faults.around("observe instance"):
             alive = found["state"] == "running" and bool(found.get("alive"))
-            return Observation(found["state"], alive, console=found.get("console", ""))
+            statuses = (StatusCheck("reachability", Verdict.PASS if alive else Verdict.FAIL, "ok" if alive else "impaired"),)
+            return Observation(found["state"], alive, console=found.get("console", ""), statuses=statuses)
 
     def stop(self, instance: Ref, journal: Journal) -> None:
         found = self._load("instance", instance.id)
@@ -251,6 +265,15 @@ class MemoryTarget:
                 self._disk(ref.id).unlink(missing_ok=True)
             self._object(ref.kind, ref.id).unlink(missing_ok=True)
             self.events.tell("destroy", f"{ref.kind} {ref.id}")
+
+    def dry(self, tell: Tell) -> Target:
+        """Over a copy of the objects; the effects that are told are those that would be written down."""
+        scratch = shadow.Scratch(self.folder, self.folder.glob("*/*"))
+
+        made = MemoryTarget(scratch.path, fail=0, seed="", unit=self.features.size_unit, platform=self.platform)
+        made.scratch = scratch
+        made.events = made._faults.events = Told(tell)
+        return made
 
     def image(self, disk: Ref) -> tuple[Path, DiskFormat]:
         """The file that holds a committed disk: for tests."""

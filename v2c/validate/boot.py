@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from v2c import consoles
 from v2c.errors import Paused
 from v2c.events import Meter
-from v2c.model import KIB, Observation, Probe
+from v2c.model import KIB, Check, Observation, Probe, Verdict
 from v2c.validate.console import find_probe
 
 POLL_S = 1.0
@@ -19,13 +19,15 @@ KEPT = 256 * KIB  # characters of the console's head, and of its tail, that the 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a boot showed: the last observation (its console cut to `KEPT` at both ends), the probe if it was heard, else why
-    not, as a sentence; and how many seconds it took. `emulated`: the emulator is to blame, another boot may go well."""
+    not, as a sentence; and how many seconds it took. `emulated`: the emulator is to blame, another boot may go well.
+    `reached`: what was asked over the network."""
 
     observation: Observation
     probe: Probe | None = None
     failure: str | None = None
     seconds: float = 0.0
     emulated: bool = False
+    reached: tuple[Check, ...] = ()
 
 
 def booted(boot: Callable[[], Evidence], meter: Meter) -> Evidence:
@@ -72,6 +74,18 @@ def await_probe(
                 return Evidence(_kept(seen), None, _why(seen, trouble, timeout_s), seconds, emulated)
             told = _tell(seen.console, told, meter)
             time.sleep(poll_s)
+
+
+def settled(observe: Callable[[], Observation], evidence: Evidence, timeout_s: float, meter: Meter) -> Evidence:
+    """The evidence with the target's own checks, once none of them is still being made, or `timeout_s` is over."""
+    until = time.monotonic() + timeout_s
+    seen = evidence.observation
+    while any(status.verdict is Verdict.OBSERVED for status in seen.statuses) and time.monotonic() < until:
+        if meter.cancelled():
+            raise Paused("stopped while the target looked at the instance")
+        time.sleep(POLL_S)
+        seen = observe()
+    return replace(evidence, observation=replace(_kept(seen), console=evidence.observation.console))
 
 
 def _why(seen: Observation, trouble: consoles.Recognised | None, timeout_s: float) -> str:

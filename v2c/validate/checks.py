@@ -6,9 +6,8 @@ nothing is known about is `observed`, never passed. What a guest says is data: i
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from v2c.model import Change, ChangeKind, Check, Expectation, Facts, Mount, Plan, Probe, User, Verdict
+from v2c.model import Change, ChangeKind, Check, Declared, Expectation, Facts, Mount, Plan, Probe, User, Verdict
 from v2c.validate import seen
 from v2c.validate.boot import Evidence
 
@@ -20,23 +19,17 @@ _ELSEWHERE = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.sshfs", 
 _IDS = re.compile(r"(?:UUID|LABEL|PARTUUID|PARTLABEL)=|/dev/")  # specs that name a block device
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """What the user says must be so: ports as "tcp 8080"; `failed_units` None: nothing said, empty: none may fail."""
-
-    listening: tuple[str, ...] = ()
-    failed_units: tuple[str, ...] | None = None
-
-
 def compare(
     facts: Facts, evidence: Evidence, plan: Plan, changes: Sequence[Change], declared: Declared | None = None
 ) -> tuple[Check, ...]:
-    """Every check, the boot first. Without a probe there is only that one, failed, with the reason."""
+    """Every check, the boot first. Without a probe there is that one, failed, with the reason, and what the target says.
+    `declared`: what the user expects, if it is not what the plan says."""
     probe = evidence.probe
     if probe is None:
         why = evidence.failure or "the machine did not tell what it is"
-        return (_check("boot", "boot", Expectation.INSPECTED, "the machine comes up and tells what it is", why, False),)
-    wanted = declared or Declared()
+        boot = _check("boot", "boot", Expectation.INSPECTED, "the machine comes up and tells what it is", why, False)
+        return (boot, *_statuses(evidence))
+    wanted = declared or plan.declared
     told = f"told what it is after {evidence.seconds:.0f} s"
     checks = [_check("boot", "boot", Expectation.INSPECTED, "the machine comes up and tells what it is", told, True)]
     checks += _identity(facts, probe)
@@ -48,6 +41,7 @@ def compare(
     checks += _network(facts, plan, probe)
     checks += _ports(probe, wanted)
     checks.append(_known("state", "init state", Expectation.NONE, "", seen.first(probe, "state")))
+    checks += [*evidence.reached, *_statuses(evidence)]
     return tuple(checks)
 
 
@@ -90,6 +84,12 @@ def _skipped(id: str, subject: str, expected: str, note: str, found: str = "") -
 
 def _cut(text: str) -> str:
     return text if len(text) <= _QUOTE else f"{text[:_QUOTE]} ... ({len(text) - _QUOTE} more characters)"
+
+
+def _statuses(evidence: Evidence) -> Iterator[Check]:
+    """What the target itself says of the instance."""
+    for status in evidence.observation.statuses:
+        yield Check(f"status:{status.name}", status.name, Expectation.TARGET, "ok", _cut(status.words), status.verdict)
 
 
 def _identity(facts: Facts, probe: Probe) -> Iterator[Check]:
