@@ -18,7 +18,7 @@ ROWS = (
     ("events", "processes", "sockets", "ids", "state", "patience"),
     ("journal", "platforms", "manifest", "accelerator"),
     ("engine", "consoles"),
-    ("nbd", "gpt", "sizing"),
+    ("nbd", "gpt", "sizing", "prices", "usage"),
     ("qemu", "nbdserver", "tails", "blocks"),
     ("transfer", "guest", "overlays", "jobs"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),

@@ -60,6 +60,8 @@ def launch(steps: Steps, asked: Launch, journal: Journal) -> Launched:
 def launched(steps: Steps, asked: Launch, journal: Journal, target: Target) -> Launched:
     """The story, with its target."""
     real = asked.placement.cutover
+    if real:
+        steps("end-test", lambda _: end_tests(target, journal), returns=int, retries=3)
     instance = steps(
         "cutover" if real else "launch",
         lambda meter: target.launch(asked.plan, asked.image, asked.placement, journal, meter),
@@ -73,6 +75,14 @@ def launched(steps: Steps, asked: Launch, journal: Journal, target: Target) -> L
         retries=3,
     )
     return Launched(instance, evidence, steps.records())
+
+
+def end_tests(target: Target, journal: Journal) -> int:
+    """Stops what a test that was cut off may have left running; how many there were. For before the real instance is launched."""
+    left = journal.refs("instance")
+    for instance in left:
+        target.stop(instance, journal)
+    return len(left)
 
 
 def test_cutover(
@@ -141,7 +151,8 @@ def finalize(job_id: str, state: Path, workdir: Path, *, recorder: Recorder | No
     """Removes what only the migration needed, at the target and at the source; returns what is gone. From now on the instance is
     nobody's but its owner's: no verb removes it. Twice is harmless."""
     with Jobs(state, workdir).claim(job_id) as job:
-        journal, report = _journal(job, recorder), _converted(job)
+        _known(job)
+        journal, report = _journal(job, recorder), reports.read(job.folder)
         _refuse_rolled_back(job, journal)
         target = _target(report.target, recorder)
         if target.features.launches and target.features.cutover and not journal.noted(CUT_OVER):

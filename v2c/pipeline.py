@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from v2c import plan as planning
+from v2c import prices, sizing, usage
 from v2c.engine import Steps, story
 from v2c.errors import BlockedError, CaptureLost, SourceError, WorkLost
 from v2c.events import Meter
@@ -47,6 +48,7 @@ from v2c.sources import Source, open_source
 from v2c.sources.spec import MachineSpec
 from v2c.targets import Target, open_target
 from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
+from v2c.usage import Usage
 from v2c.validate import reach
 from v2c.validate.boot import Evidence, await_probe, booted, settled
 from v2c.validate.checks import compare, verdict
@@ -61,7 +63,7 @@ class Request:
     """What is asked for one machine; goes into the engine as JSON, so it names secrets and never holds them.
 
     `workdir` is where this job's overlays and block maps lie (not part of the job's identity). `verify` None: a sample, where
-    the target can be read.
+    the target can be read. `usage`: what the machine really uses, to size it by; `prices`: the folder of a price list.
     """
 
     job: str
@@ -75,6 +77,8 @@ class Request:
     boot_timeout_s: int = 600
     bandwidth: int = 0
     verify: Verify | None = None
+    usage: Usage | None = None
+    prices: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,14 @@ def make_plan(request: Request, machine: Machine, source: Source, target: Target
         declared=request.spec.expect,
         bandwidth=request.bandwidth,
     )
-    plan = planning.make(request.job, machine, arrival, platforms(), choices, probe, source.check(machine))
-    plan = target.size(plan)
-    return planning.with_findings(plan, target.check(plan))
+    wanted = usage.sized(machine, request.usage) if request.usage else machine
+    said = [usage.finding(machine, wanted, request.usage)] if request.usage else []
+    plan = planning.make(request.job, wanted, arrival, platforms(), choices, probe, [*source.check(machine), *said])
+    book = prices.kept(Path(request.prices)) if request.prices else None
+    with sizing.priced(book.at(request.target) if book else {}):
+        plan = target.size(plan)
+        plan = planning.with_findings(plan, target.check(plan))
+    return replace(plan, price=book.price(request.target, plan.instance_type) if book else None)
 
 
 def fix(request: Request, plan: Plan, source: Source, capture: Ref, meter: Meter) -> Fitted:

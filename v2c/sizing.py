@@ -1,10 +1,17 @@
-"""Right-sizing: which of a cloud's instance types a machine gets. Pure; the offers come from the cloud's own catalogue."""
+"""Right-sizing: which of a cloud's instance types a machine gets.
 
-from collections.abc import Iterable
+Pure but for the prices, which whoever plans sets around the target's choice (`priced`): the offers come from the cloud's own
+catalogue, which names no price.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from v2c.model import Firmware, Machine
 
+_prices: ContextVar[Mapping[str, float]] = ContextVar("prices", default={})  # noqa: B039 - never written to
 ROUNDING = 0.97  # of a machine's memory: 7.8 GiB of a hypervisor's 8 is what an 8 GiB type gives too
 
 
@@ -38,6 +45,16 @@ class Offer:
         return ""
 
 
+@contextmanager
+def priced(hourly: Mapping[str, float]) -> Iterator[None]:
+    """While it is open, `choose` knows these prices (of an hour, by type) of offers that name none."""
+    token = _prices.set(hourly)
+    try:
+        yield
+    finally:
+        _prices.reset(token)
+
+
 def choose(machine: Machine, firmware: Firmware, offers: Iterable[Offer]) -> Offer | None:
     """The cheapest (where prices are known, else the smallest) offer that holds the machine; None: none does.
 
@@ -48,5 +65,5 @@ def choose(machine: Machine, firmware: Firmware, offers: Iterable[Offer]) -> Off
 
 
 def _rank(offer: Offer) -> tuple[bool, bool, float, int, int, str]:
-    priced = offer.hourly is not None
-    return (not offer.preferred, not priced, offer.hourly or 0.0, offer.vcpus, offer.memory_mib, offer.name)
+    hourly = _prices.get().get(offer.name) if offer.hourly is None else offer.hourly
+    return (not offer.preferred, hourly is None, hourly or 0.0, offer.vcpus, offer.memory_mib, offer.name)

@@ -124,6 +124,25 @@ def test_expectations_that_are_none(here: Path, words: list[str]) -> None:
     assert v2c("status") == "no jobs yet\n"
 
 
+def test_a_plan_says_the_type_and_what_it_costs(here: Path) -> None:
+    plan = ["plan", SOURCE, "--to", TARGET, "--memory", "16384", "--vcpus", "4"]
+    assert v2c("prices", "show") == "no prices yet: v2c prices update FILE\n"
+    assert re.search(r"^  type +memory\.4x16$", v2c(*plan), re.MULTILINE)
+    (here / "usage.csv").write_text("machine,cpu_percent,memory_percent\nerp,30,20\n")
+    (here / "prices.toml").write_text(
+        'date = 2026-11-01\nsource = "a list"\ncurrency = "EUR"\n[memory.there]\n"memory.2x8" = 0.2\n"memory.8x32" = 0.1\n'
+    )
+    told = "prices of 2026-11-01 in EUR, from a list\n  memory.there  2 types\n"
+    assert v2c("prices", "update", str(here / "prices.toml")) == told == v2c("prices", "show")
+    sized = v2c(*plan, "--size-by", str(here / "usage.csv"))
+    words = "about 0.1 EUR an hour, 73 a month, without disks and traffic (estimated by prices of 2026-11-01: a list)"
+    assert re.search(rf"^  type +memory\.8x32: {re.escape(words)}$", sized, re.MULTILINE), sized
+    assert "(usage.csv:2): 2 processors and 4096 MiB are looked for" in sized
+    made = json.loads(v2c(*plan, "--size-by", str(here / "usage.csv"), "--json"))["plan"]
+    assert (made["machine"]["vcpus"], made["price"]["hourly"]) == (2, 0.1)
+    v2c(*plan, "--size-by", str(here / "nothing.csv"), code=2)
+
+
 def test_inspect_and_plan_change_nothing(here: Path) -> None:
     assert "Debian GNU/Linux 12" in v2c("inspect", SOURCE, "-q")
     assert json.loads(v2c("inspect", SOURCE, "-q", "--json"))["facts"]["family"] == "debian"

@@ -153,3 +153,17 @@ def test_what_is_refused(here: Path) -> None:
     assert "made nothing that boots" in v2c(
         "cutover", json.loads(v2c("convert", SOURCE, "--to", f"file:{here}/x.raw", "-q", "--json"))["job"], "--yes", code=2
     )
+
+
+def test_a_file_is_finalized_and_then_left_alone(here: Path) -> None:
+    id = json.loads(v2c("convert", SOURCE, "--to", f"file:{here}/x.raw", "-q", "--json"))["job"]
+    assert v2c("finalize", id) == f"{id} is finalized\n"
+    assert "in use" in v2c("cleanup", id, "--yes", code=2) and (here / "x.raw").exists()
+
+
+def test_a_test_that_was_cut_off_is_over_before_the_cut_over(here: Path) -> None:
+    id = converted()
+    left = here / "memory" / "targets" / "there" / "objects" / f"instance-{id}.json"
+    left.write_text(left.read_text().replace('"stopped"', '"running"'))
+    assert v2c("cutover", id, "--yes", "-q").endswith("\nPASS\n")
+    assert (objects(here)[f"instance {id}"]["state"], objects(here)[f"instance {id}-cutover"]["state"]) == ("stopped", "running")

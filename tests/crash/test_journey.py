@@ -57,7 +57,7 @@ def test_every_boundary_of_the_journey(walker: Walker, tmp_path: Path) -> None:
         assert programs(folder) == [], name
         assert journeys.twice(folder) == [], name
         again = journeys.again(folder)
-        in_upload = name.startswith(("moved upload", "done upload", "ref disk", "made disk", "intent disk"))
+        in_upload = name.startswith(("moved upload", "done upload", "noted blocks", "ref disk", "made disk", "intent disk"))
         assert again <= (IN_FLIGHT if in_upload else 0), (name, again)
 
 

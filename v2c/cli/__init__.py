@@ -25,6 +25,7 @@ VERBS = {
     "cancel": ("v2c.cli.jobs", "Give a job up for good; what it made stays until cleanup."),
     "cleanup": ("v2c.cli.jobs", "Remove what a job made, and prove by listing that nothing is left."),
     "emulate": ("v2c.cli.emulate", "Be a cloud on this machine, for rehearsing without an account."),
+    "prices": ("v2c.cli.prices", "Bring a price list that plans are estimated with."),
     "doctor": ("v2c.cli.doctor", "Check this machine: tools, versions, KVM, guestfs, disk space."),
     "completion": ("v2c.cli.completion", "Print the completion script of a shell."),
 }

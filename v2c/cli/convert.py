@@ -16,6 +16,7 @@ from v2c.model import Verify
 @options.machine
 @options.repair
 @options.expect
+@options.size_by
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="Send no faster than this: 20MiB/s, 100Mbit/s.")
 @click.option(
     "--rehearse/--no-rehearse", default=None, help="Boot it here before anything is sent (default: where the target asks)."

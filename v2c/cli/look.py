@@ -50,6 +50,7 @@ def inspect(
 @options.target
 @options.machine
 @options.repair
+@options.size_by
 @click.option("--repair", "dry", is_flag=True, help="Try the repair on a throw-away overlay and show every change.")
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="What the line gives, for the estimate.")
 @options.places

@@ -15,6 +15,7 @@ from v2c.model import AddressNeed, Declared, DiskFormat, Firmware, Nic, Repair
 if TYPE_CHECKING:
     from v2c.pipeline import Request
     from v2c.sources.spec import MachineSpec
+    from v2c.usage import Usage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,6 +105,14 @@ expect = together(
         metavar="CHECK",
         help="Asked from here: tcp:HOST:PORT, http://HOST/PATH=200, ssh:HOST; {address} is the instance's own.",
     ),
+)
+
+size_by = click.option(
+    "--size-by",
+    default="specs",
+    show_default=True,
+    metavar="specs|FILE.csv",
+    help="Size it by what it has, or by what it uses: a CSV with machine, cpu_percent, memory_percent.",
 )
 
 repair = together(
@@ -264,9 +273,23 @@ def request(sources: tuple[str, ...], target: str, places: Places, **choices: An
     if expected := {name: choices.pop(name) for name in ("ports", "failed", "reach") if name in choices}:
         said = replace(said, expect=expectations(said.expect, **expected))
     repair = repair_choices(**repaired)
+    if (size_by := choices.pop("size_by", "specs")) != "specs":
+        choices["usage"] = used(Path(size_by), sources, said)
     job = jobs.job_id(sources, target, repair)
     folder = str(places.workdir / job)
-    return pipeline.Request(job, sources, target, folder, said, repair, **choices)
+    return pipeline.Request(job, sources, target, folder, said, repair, prices=str(places.state), **choices)
+
+
+def used(path: Path, sources: tuple[str, ...], said: "MachineSpec") -> "Usage":
+    """What the machine uses, by the file. UsageError when the file does not know it."""
+    from v2c import usage
+    from v2c.sources import open_source
+
+    found = usage.read(path)
+    name = open_source(sources, said).describe(said.name or "").name
+    if name not in found:
+        raise UsageError(f"{path} does not know the machine {name}", remedy="add it, or say its --name as the file has it")
+    return found[name]
 
 
 def expectations(said: Declared, ports: tuple[str, ...], failed: tuple[str, ...], reach: tuple[str, ...]) -> Declared:

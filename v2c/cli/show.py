@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from v2c.model import Check, Facts, Finding, Fitted, Level, Plan, Ref, Report, Verdict
+from v2c.model import Check, Facts, Finding, Fitted, Level, Plan, Price, Ref, Report, Verdict
 from v2c.targets import Call
 from v2c.ui.words import clean, finding, size, span
 
+HOURS_A_MONTH = 730  # 365 days of 24 hours, a twelfth of them
 DONE, FAILED, BLOCKED = 0, 1, 4
 
 
@@ -144,6 +145,14 @@ def facts(seen: Facts, found: Sequence[Finding], as_json: bool) -> int:
     return findings(found)
 
 
+def _priced(price: Price | None) -> str:
+    if price is None:
+        return ""
+    month = price.hourly * HOURS_A_MONTH
+    words = f"about {price.hourly:.4g} {price.currency} an hour, {month:.0f} a month, without disks and traffic"
+    return f": {words} (estimated by prices of {price.date}: {price.source})"
+
+
 def plan(made: Plan, fitted: Fitted | None, as_json: bool) -> int:
     """What would be done; after a repair on trial, what it changed."""
     if as_json:
@@ -154,6 +163,7 @@ def plan(made: Plan, fitted: Fitted | None, as_json: bool) -> int:
     table(
         [
             ("machine", f"{machine.memory_mib} MiB, {machine.vcpus} processors, {machine.firmware or made.needs.firmware}"),
+            *([("type", made.instance_type + _priced(made.price))] if made.instance_type else []),
             *(("disk", f"{d.disk}: {size(d.source_size)} -> {d.name}, {size(d.target_size)}") for d in made.disks),
             ("data", f"at most {size(made.data_bytes)} to send"),
             ("time", f"about {span(made.seconds)}"),

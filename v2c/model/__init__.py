@@ -31,7 +31,7 @@ from v2c.model.machine import (
     Nic,
 )
 from v2c.model.needs import AddressNeed, LeaveTool, Needs, ProbeNeed
-from v2c.model.plan import Declared, DiskPlan, Placement, Plan, Repair, Step, Verify
+from v2c.model.plan import Declared, DiskPlan, Placement, Plan, Price, Repair, Step, Verify
 from v2c.model.refs import Marks, Ref
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "Observation",
     "Placement",
     "Plan",
+    "Price",
     "Probe",
     "ProbeNeed",
     "Ref",

@@ -67,6 +67,16 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What an hour of an instance costs, in `currency`, by a price list of that `date` and `source`: an estimate."""
+
+    hourly: float
+    currency: str
+    date: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """What the user says must be so when the machine is up: ports that it listens on as "tcp 8080"; units that may fail
     (`failed_units` None: nothing said, empty: none may); `reach`: checks from this terminal (see `v2c.validate.reach`)."""
@@ -93,6 +103,7 @@ class Plan:
     data_bytes: int = 0
     seconds: float = 0.0
     declared: Declared = Declared()
+    price: Price | None = None
 
     @property
     def blockers(self) -> tuple[Finding, ...]:

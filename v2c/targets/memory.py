@@ -14,12 +14,12 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from v2c import platforms, state
+from v2c import platforms, sizing, state
 from v2c.blocks import BlockMap
 from v2c.errors import TargetError, UsageError
 from v2c.events import Meter
@@ -31,6 +31,7 @@ from v2c.targets.writers import CHUNK, RawWriter
 from v2c.targets.writers.raw import blocks_of
 from v2c.transfer import Block, DiskWriter
 
+OFFERS = tuple(sizing.Offer(f"memory.{n}x{n * 4}", n, n * 4096) for n in (1, 2, 4, 8, 16))
 _TAGGED = "v2c-job"
 _OPTIONS = {"fail", "seed", "unit", "lose", "platform"}
 
@@ -179,7 +180,9 @@ class MemoryTarget:
     # ---- verbs, in the protocol's order ------------------------------------------------------------------------------------
 
     def size(self, plan: Plan) -> Plan:
-        return plan
+        """The type that holds it, of those in `OFFERS`."""
+        offer = sizing.choose(plan.machine, plan.needs.firmware, OFFERS)
+        return replace(plan, instance_type=offer.name if offer else "")
 
     def check(self, plan: Plan) -> Iterator[Finding]:
         """Names that are taken."""
