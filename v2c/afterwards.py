@@ -86,14 +86,22 @@ def end_tests(target: Target, journal: Journal) -> int:
 
 
 def test_cutover(
-    job_id: str, state: Path, workdir: Path, listener: Listener = silent, *, network: bool = False, boot_timeout_s: int = 900
+    job_id: str,
+    state: Path,
+    workdir: Path,
+    listener: Listener = silent,
+    *,
+    network: bool = False,
+    boot_timeout_s: int = 900,
+    reach: tuple[str, ...] = (),
 ) -> Report:
     """Boots the job's image as a test, as often as one likes, and compares it with what the machine was before it moved.
 
-    After a cut-over it is the real instance that is looked at, and nothing is booted or stopped.
+    After a cut-over it is the real instance that is looked at, and nothing is booted or stopped. `reach`: checks from here, in
+    place of those that were declared.
     """
     with Jobs(state, workdir).claim(job_id) as job:
-        journal, before = job.journal(), _converted(job)
+        journal, before = job.journal(), _converted(job, reach)
         _refuse_rolled_back(job, journal)
         real = bool(journal.noted(CUT_OVER))
         placement = Placement(isolated=not (network or real), timeout_s=boot_timeout_s, cutover=real)
@@ -109,6 +117,7 @@ def cut_over(
     *,
     anyway: bool = False,
     boot_timeout_s: int = 900,
+    reach: tuple[str, ...] = (),
     recorder: Recorder | None = None,
 ) -> Report:
     """Launches the real instance, hears what it is, and leaves it running. Asked again it answers what came of it.
@@ -116,14 +125,20 @@ def cut_over(
     Raises ProofError when the test failed (unless `anyway`), SourceError when the source changed since it was copied.
     """
     with Jobs(state, workdir).claim(job_id) as job:
-        return cut_over_claimed(job, listener, anyway=anyway, boot_timeout_s=boot_timeout_s, recorder=recorder)
+        return cut_over_claimed(job, listener, anyway=anyway, boot_timeout_s=boot_timeout_s, reach=reach, recorder=recorder)
 
 
 def cut_over_claimed(
-    job: Job, listener: Listener, *, anyway: bool = False, boot_timeout_s: int = 900, recorder: Recorder | None = None
+    job: Job,
+    listener: Listener,
+    *,
+    anyway: bool = False,
+    boot_timeout_s: int = 900,
+    reach: tuple[str, ...] = (),
+    recorder: Recorder | None = None,
 ) -> Report:
     """`cut_over` of a job that is held already."""
-    journal, before = _journal(job, recorder), _converted(job)
+    journal, before = _journal(job, recorder), _converted(job, reach)
     _refuse_rolled_back(job, journal)
     target = open_target(before.target)
     if not target.features.cutover:
@@ -295,13 +310,14 @@ def _known(job: Job) -> JobRecord:
     return record
 
 
-def _converted(job: Job) -> Report:
-    """The report of a job that made something that boots."""
+def _converted(job: Job, reach: tuple[str, ...] = ()) -> Report:
+    """The report of a job that made something that boots; with `reach` these are the checks that its plan declares."""
     _known(job)
     report = reports.read(job.folder)
     if not (report.plan and report.facts and report.image and report.plan.needs.probe):
         raise UsageError(f"job {job.id} made nothing that boots", remedy="name a job whose target launches instances")
-    return report
+    declared = replace(report.plan.declared, reach=reach or report.plan.declared.reach)
+    return replace(report, plan=replace(report.plan, declared=declared))
 
 
 def _launched(job: Job, before: Report, placement: Placement, listener: Listener, name: str, *, again: bool = True) -> Report:

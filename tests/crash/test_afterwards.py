@@ -34,7 +34,7 @@ def walker() -> Iterator[Walker]:
     yield Walker(server)
     assert server.stdin
     server.stdin.close()
-    assert server.wait(10) == 0
+    assert server.wait(60) == 0
 
 
 def things(folder: Path, job: str) -> str:

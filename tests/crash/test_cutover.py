@@ -4,6 +4,7 @@ The commands are processes of their own, forked from one that has imported what 
 """
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def walker() -> Iterator[Walker]:
     yield Walker(server)
     assert server.stdin
     server.stdin.close()
-    assert server.wait(10) == 0
+    assert server.wait(60) == 0
 
 
 _here: list[tuple[Walker, Path]] = []
@@ -96,6 +97,16 @@ def test_all_in_one_command(here: Path) -> None:
     assert done["verdict"] == "pass" and done["instance"]["id"] == f"{id}-cutover" and done["cut_over"]
     assert objects(here)[f"instance {id}-cutover"]["state"] == "running"
     assert json.loads(v2c(*CONVERT, "--cutover", "--json")) == done, "asked again it answers"
+
+
+def test_services_are_asked_when_it_is_cut_over(here: Path) -> None:
+    id = converted()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = json.loads(v2c("cutover", id, "--yes", "-q", "--json", "--check", f"tcp:127.0.0.1:{port}"))
+    (check,) = [check for check in done["checks"] if check["id"].startswith("reach:")]
+    assert (check["verdict"], check["seen"]) == ("pass", "answers")
+    assert "is not understood" in v2c("validate", id, "--check", "tcp:nowhere", code=2)
 
 
 def test_rolled_back_before_the_cut_over(here: Path) -> None:

@@ -30,13 +30,21 @@ def known(job: str, state: Path | None, workdir: Path | None) -> "tuple[Places, 
 
 @click.command("test-cutover")
 @job
+@options.reach
 @boot_timeout
 @options.places
 @options.progress
 @options.as_json
 @options.debug
 def test_cutover(
-    job: str, boot_timeout: int, state: Path | None, workdir: Path | None, progress: str, quiet: bool, as_json: bool
+    job: str,
+    reach: tuple[str, ...],
+    boot_timeout: int,
+    state: Path | None,
+    workdir: Path | None,
+    progress: str,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Boot JOB's image as an isolated test again, and compare it with what the machine was before it moved.
 
@@ -49,7 +57,9 @@ def test_cutover(
     terminable()
     places, record = known(job, state, workdir)
     with shown("none" if quiet else progress, sys.stderr) as listener:
-        done = afterwards.test_cutover(record.id, places.state, places.workdir, listener, boot_timeout_s=boot_timeout)
+        done = afterwards.test_cutover(
+            record.id, places.state, places.workdir, listener, boot_timeout_s=boot_timeout, reach=reach
+        )
     return show.report(done, Path(record.folder), as_json)
 
 
@@ -57,6 +67,7 @@ def test_cutover(
 @job
 @click.option("--anyway", is_flag=True, help="Though the test failed.")
 @yes
+@options.reach
 @boot_timeout
 @options.dry_run
 @options.places
@@ -67,6 +78,7 @@ def cutover(
     job: str,
     anyway: bool,
     yes: bool,
+    reach: tuple[str, ...],
     boot_timeout: int,
     dry_run: bool,
     state: Path | None,
@@ -93,7 +105,9 @@ def cutover(
         return show.FAILED
     terminable()
     with shown("none" if quiet else progress, sys.stderr) as listener:
-        done = afterwards.cut_over(record.id, places.state, places.workdir, listener, anyway=anyway, boot_timeout_s=boot_timeout)
+        done = afterwards.cut_over(
+            record.id, places.state, places.workdir, listener, anyway=anyway, boot_timeout_s=boot_timeout, reach=reach
+        )
     return show.report(done, Path(record.folder), as_json)
 
 

@@ -83,6 +83,7 @@ def report(job: str, form: str, state: Path | None, workdir: Path | None) -> int
 @click.command()
 @job
 @click.option("--network", is_flag=True, help="Let the boot test reach the network; it is a copy of your server.")
+@options.reach
 @click.option(
     "--boot-timeout", type=click.IntRange(min=10), default=900, show_default=True, metavar="S", help="Give up on a boot."
 )
@@ -93,6 +94,7 @@ def report(job: str, form: str, state: Path | None, workdir: Path | None) -> int
 def validate(
     job: str,
     network: bool,
+    reach: tuple[str, ...],
     boot_timeout: int,
     state: Path | None,
     workdir: Path | None,
@@ -114,7 +116,7 @@ def validate(
     record = Jobs(places.state, places.workdir).find(job)
     with shown("none" if quiet else progress, sys.stderr) as listener:
         done = afterwards.test_cutover(
-            record.id, places.state, places.workdir, listener, network=network, boot_timeout_s=boot_timeout
+            record.id, places.state, places.workdir, listener, network=network, boot_timeout_s=boot_timeout, reach=reach
         )
     return show.report(done, Path(record.folder), as_json)
 

@@ -91,6 +91,24 @@ machine = together(
     ),
 )
 
+
+def _reach(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from v2c.validate.reach import parse
+
+    for check in value:
+        parse(check)
+    return value
+
+
+reach = click.option(
+    "--check",
+    "reach",
+    multiple=True,
+    callback=_reach,
+    metavar="CHECK",
+    help="Asked from here: tcp:HOST:PORT, http://HOST/PATH=200, ssh:HOST; {address} is the instance's own.",
+)
+
 expect = together(
     click.option(
         "--expect-port", "ports", multiple=True, metavar="tcp:PORT", help="A port that it has to listen on; once per port."
@@ -98,13 +116,7 @@ expect = together(
     click.option(
         "--allow-failed", "failed", multiple=True, metavar="UNIT", help='A unit that may fail; "none": no unit may fail.'
     ),
-    click.option(
-        "--check",
-        "reach",
-        multiple=True,
-        metavar="CHECK",
-        help="Asked from here: tcp:HOST:PORT, http://HOST/PATH=200, ssh:HOST; {address} is the instance's own.",
-    ),
+    reach,
 )
 
 size_by = click.option(
