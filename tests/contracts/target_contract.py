@@ -142,8 +142,12 @@ class TargetContract:
         size, chunk = plan.disks[number].target_size, target.features.chunk
         for at in range(0, size, MIB):
             length = min(MIB, size - at)
-            data = blocks.get(at // chunk, b"")[at % chunk : at % chunk + length]
-            yield at, data.ljust(length, b"\0")
+            piece = bytearray(length)
+            for index in range(at // chunk, (at + length - 1) // chunk + 1):
+                start = max(at, index * chunk)
+                data = blocks.get(index, b"")[start - index * chunk : at + length - index * chunk]
+                piece[start - at : start - at + len(data)] = data
+            yield at, bytes(piece)
 
     def holds(self, raw: Path, target: Target, plan: Plan, blocks: Mapping[int, bytes], number: int = 0) -> None:
         assert raw.stat().st_size == plan.disks[number].target_size
