@@ -176,6 +176,6 @@ def rights() -> list[dict[str, Any]]:
 
 def _forget(account: str) -> None:
     """moto keeps its accounts in the process: this one begins anew."""
-    known: list[dict[str, Any]] = BackendDict._instances  # type: ignore[misc]  # the list of them all, whatever they hold
-    for backends in known:
+    known: Any = BackendDict
+    for backends in list(known._instances):
         dict.pop(backends, account, None)

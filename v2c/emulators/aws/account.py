@@ -1,4 +1,4 @@
-"""What an account has besides snapshots and machines: volumes, tags, capacity reservations, quotas, security groups that are in use."""
+"""What an account has besides snapshots and machines: volumes, tags, reservations, quotas, groups that are in use."""
 
 from typing import Any
 

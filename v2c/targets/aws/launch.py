@@ -1,0 +1,308 @@
+"""Instances: the test in a security group of its own without a single rule, and the real one where the user wants it."""
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from v2c import state
+from v2c.errors import TargetError
+from v2c.events import Meter
+from v2c.journal import Journal
+from v2c.model import Observation, Placement, Plan, Ref
+from v2c.targets.aws import names
+from v2c.targets.aws.options import Options
+from v2c.targets.aws.session import ApiError, Session
+from v2c.targets.aws.upload import rest
+
+POLL_S = 3.0  # how old an observation may be: EC2's buckets are shared by the whole account
+PICTURE_S = 20.0
+WAIT_S = 900.0
+ATTEMPTS = 20  # launches of one image, each with a client token of its own
+_OVER = ("shutting-down", "terminated")
+
+
+@dataclass
+class _Seen:
+    """The last observation of an instance, and when."""
+
+    at: float
+    observation: Observation
+    pictured: float = 0.0
+
+
+@dataclass
+class Instances:
+    """Launches, watches and ends."""
+
+    session: Session
+    options: Options
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # ---- the place ---------------------------------------------------------------------------------------------------------
+
+    def subnet(self) -> dict[str, Any]:
+        """The subnet of the locator, else the default one of the region's first zone. TargetError when there is none."""
+        if self.options.subnet:
+            found = self.session.call("ec2", "describe_subnets", SubnetIds=[self.options.subnet])["Subnets"]
+        else:
+            filters = [{"Name": "default-for-az", "Values": ["true"]}]
+            found = list(self.session.pages("ec2", "describe_subnets", "Subnets", Filters=filters))
+        if not found:
+            raise TargetError(f"{self.options.region} has no default subnet", remedy="name one with ?subnet=")
+        return dict(min(found, key=lambda subnet: str(subnet["AvailabilityZone"])))
+
+    def _isolated(self, vpc: str, job: str, journal: Journal) -> str:
+        """A security group without any rule: nothing comes in, nothing goes out."""
+        name = f"v2c-test-{job}"[:255]
+        filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc]}]
+        found = next(self.session.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters), None)
+        ref = Ref.of("network", found["GroupId"], job=job) if found else None
+        if ref is None or ref not in journal.refs("network"):
+            with journal.intent("network", name, {names.TAG: job}) as intent:
+                ref = intent.done(Ref.of("network", found["GroupId"] if found else self._group(name, vpc, job), job=job))
+        self._strip(ref.id)
+        return ref.id
+
+    def _group(self, name: str, vpc: str, job: str) -> str:
+        try:
+            made = self.session.call(
+                "ec2",
+                "create_security_group",
+                GroupName=name,
+                Description="boot test of a moved machine: no rules, reaches nothing",
+                VpcId=vpc,
+                TagSpecifications=[{"ResourceType": "security-group", "Tags": names.tags(job, name)}],
+            )
+            return str(made["GroupId"])
+        except ApiError as error:
+            if error.code != "InvalidGroup.Duplicate":
+                raise
+        filters = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [vpc]}]
+        return str(next(self.session.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters))["GroupId"])
+
+    def _strip(self, group: str) -> None:
+        """A new group may send anything anywhere: that rule goes, and every other one."""
+        found = self.session.call("ec2", "describe_security_groups", GroupIds=[group])["SecurityGroups"][0]
+        if found.get("IpPermissions"):
+            raise TargetError(
+                f"the security group {group} lets something in", remedy="remove its rules, or the group, and try again"
+            )
+        if found.get("IpPermissionsEgress"):
+            self.session.call("ec2", "revoke_security_group_egress", GroupId=group, IpPermissions=found["IpPermissionsEgress"])
+
+    # ---- the instance ------------------------------------------------------------------------------------------------------
+
+    def launch(self, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Ref:
+        """The instance of the placement, running. Its client token makes a repeat find it; one that is over gets a successor."""
+        role = "cutover" if placement.cutover else "test"
+        subnet = self.subnet()
+        if placement.isolated and not placement.cutover:
+            groups = [self._isolated(str(subnet["VpcId"]), journal.job, journal)]
+        else:
+            groups = self.options.groups
+        key = f"aws/launch/{role}"
+        first = int(journal.noted(key) or 0)
+        with meter.phase("start"):
+            for attempt in range(first, first + ATTEMPTS):
+                journal.note(key, str(attempt))
+                instance = self._run(plan, image, placement, subnet, groups, role, attempt, journal)
+                if instance is not None:
+                    return instance
+        raise TargetError(f"{ATTEMPTS} instances of {image.id} ended as soon as they were launched", remedy="look at the image")
+
+    def _run(
+        self,
+        plan: Plan,
+        image: Ref,
+        placement: Placement,
+        subnet: dict[str, Any],
+        groups: list[str],
+        role: str,
+        attempt: int,
+        journal: Journal,
+    ) -> Ref | None:
+        """The attempt's instance, or None when it is over already (it ran before, and was ended)."""
+        job = journal.job
+        name = f"{role}/{attempt}"
+        known = {ref.get("launch"): ref for ref in journal.refs("instance")}
+        if ref := known.get(name):
+            return ref if self._running(ref.id, known=True) else None
+        tags = names.tags(job, plan.machine.name, v2c_role=role, v2c_launch=name)
+        with journal.intent("instance", name, {names.TAG: job}) as intent:
+            try:
+                answer = self.session.call(
+                    "ec2",
+                    "run_instances",
+                    **self._request(plan, image, placement, subnet, groups, tags, journal.refs("reservation")),
+                    ClientToken=names.token(job, "instance", image.id, name),
+                )
+            except ApiError as error:
+                if error.code != "IdempotentParameterMismatch":
+                    raise
+                return None  # the plan changed since: another launch
+            instance = answer["Instances"][0]
+            ref = Ref.of("instance", instance["InstanceId"], job=job, launch=name)
+            if instance["State"]["Name"] in _OVER and ref not in journal.refs("instance"):
+                return None
+            intent.done(ref)
+        return ref if self._running(ref.id) else None
+
+    def _request(
+        self,
+        plan: Plan,
+        image: Ref,
+        placement: Placement,
+        subnet: dict[str, Any],
+        groups: list[str],
+        tags: list[dict[str, str]],
+        held: list[Ref],
+    ) -> dict[str, Any]:
+        card: dict[str, Any] = {"DeviceIndex": 0, "SubnetId": subnet["SubnetId"], "DeleteOnTermination": True}
+        if groups:
+            card["Groups"] = groups
+        if not placement.cutover:
+            card["AssociatePublicIpAddress"] = False
+        request: dict[str, Any] = {
+            "ImageId": image.id,
+            "InstanceType": plan.instance_type or self.options.type,
+            "MinCount": 1,
+            "MaxCount": 1,
+            "NetworkInterfaces": [card],
+            "MetadataOptions": {"HttpTokens": self.options.imds, "HttpEndpoint": "enabled"},
+            "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        }
+        if placement.cutover and self.options.key_name:
+            request["KeyName"] = self.options.key_name
+        if placement.cutover and held:
+            request["CapacityReservationSpecification"] = {"CapacityReservationTarget": {"CapacityReservationId": held[-1].id}}
+        if placement.cutover and self.options.role:
+            request["IamInstanceProfile"] = {"Name": self.options.role}
+        return request
+
+    def _running(self, id: str, *, known: bool = False) -> bool:
+        """Waits until it runs. False: it is over. TargetError when AWS itself ended it at once."""
+        began = time.monotonic()
+        while True:
+            found = described(self.session, id)
+            word = found["State"]["Name"] if found else ("terminated" if known else "pending")
+            if word in ("running", "stopping", "stopped"):
+                return True
+            if word in _OVER:
+                reason = (found or {}).get("StateReason", {})
+                if not known and not str(reason.get("Code", "")).startswith("Client.UserInitiated"):
+                    remedy = "give EC2 the use of the encryption key" if reason.get("Code") == "Client.InternalError" else ""
+                    words = reason.get("Message", "AWS does not say why")
+                    raise TargetError(f"AWS ended the instance {id} as it began: {words}", remedy=remedy)
+                return False
+            if time.monotonic() - began > WAIT_S:
+                raise TargetError(f"the instance {id} is still {word} after {WAIT_S / 60:.0f} minutes", remedy="try again")
+            rest(self.session, 0.5 if time.monotonic() - began < 10 else 5.0)
+
+    def observe(self, instance: Ref) -> Observation:
+        """State, addresses, console, screen; what was asked a moment ago is told again."""
+        with self._lock:
+            seen = self._seen.get(instance.id)
+            if seen and time.monotonic() - seen.at < POLL_S:
+                return seen.observation
+        fresh = self._look(instance, seen)
+        with self._lock:
+            self._seen[instance.id] = fresh
+        return fresh.observation
+
+    def _look(self, instance: Ref, before: _Seen | None) -> _Seen:
+        found = described(self.session, instance.id)
+        now = time.monotonic()
+        if found is None:
+            return _Seen(now, Observation("gone", alive=False, console=before.observation.console if before else ""))
+        word = found["State"]["Name"]
+        alive = word in ("pending", "running")
+        console = self._console(instance.id) or (before.observation.console if before else "")
+        pictured = before.pictured if before else 0.0
+        picture = before.observation.screenshot if before else ""
+        if word == "running" and now - pictured > PICTURE_S:
+            picture, pictured = self._picture(instance.id) or picture, now
+        addresses = tuple(found[key] for key in ("PrivateIpAddress", "PublicIpAddress") if found.get(key))
+        return _Seen(now, Observation(word, alive, console, picture, addresses), pictured)
+
+    def _console(self, id: str) -> str:
+        try:
+            return str(self.session.call("ec2", "get_console_output", InstanceId=id, Latest=True).get("Output") or "")
+        except ApiError as error:
+            if error.code not in ("UnsupportedOperation", "IncorrectInstanceState", "InvalidInstanceID.NotFound"):
+                raise
+            return ""
+
+    def _picture(self, id: str) -> str:
+        """The screen in a file of v2c's own; empty when there is none."""
+        from base64 import b64decode
+
+        try:
+            data = b64decode(self.session.call("ec2", "get_console_screenshot", InstanceId=id).get("ImageData") or "")
+        except ApiError:
+            return ""  # nothing depends on it
+        if not data:
+            return ""
+        folder = state.default_folder() / "screens"
+        state.private_folder(folder)
+        path = folder / (f"{id}.png" if data.startswith(b"\x89PNG") else f"{id}.jpg")
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        new.write_bytes(data)
+        new.replace(path)
+        return str(path)
+
+    def stop(self, instance: Ref, journal: Journal) -> None:
+        """Ends a test for good, and its security group: nothing of it costs anything any more."""
+        found = described(self.session, instance.id)
+        if found and names.tagged(found).get("v2c-role") == "cutover":
+            raise TargetError(f"{instance.id} is the real instance, not a test", remedy="`v2c rollback` takes it back")
+        terminate(self.session, instance.id)
+        journal.undone(instance)
+        with self._lock:
+            self._seen.pop(instance.id, None)
+        for ref in journal.refs("network"):
+            drop_group(self.session, ref.id)
+            journal.undone(ref)
+
+
+def described(session: Session, id: str) -> dict[str, Any] | None:
+    """An instance; None when there is none (any more)."""
+    try:
+        found = session.call("ec2", "describe_instances", InstanceIds=[id])["Reservations"]
+    except ApiError as error:
+        if not error.code.startswith("InvalidInstanceID"):
+            raise
+        return None
+    return dict(found[0]["Instances"][0]) if found else None
+
+
+def terminate(session: Session, id: str) -> None:
+    """Ends an instance and waits until it is over; volumes that stay are deleted. Absent is success."""
+    try:
+        session.call("ec2", "terminate_instances", InstanceIds=[id])
+    except ApiError as error:
+        if not error.code.startswith("InvalidInstanceID"):
+            raise
+        return
+    began = time.monotonic()
+    while (found := described(session, id)) and found["State"]["Name"] != "terminated":
+        if time.monotonic() - began > WAIT_S:
+            raise TargetError(f"the instance {id} does not end", remedy="try again", transient=True)
+        rest(session, 0.5 if time.monotonic() - began < 10 else 5.0)
+
+
+def drop_group(session: Session, id: str) -> None:
+    """Deletes a security group; a network card that is still going away is waited for. Absent is success."""
+    began = time.monotonic()
+    while True:
+        try:
+            session.call("ec2", "delete_security_group", GroupId=id)
+            return
+        except ApiError as error:
+            if error.code == "InvalidGroup.NotFound":
+                return
+            if error.code != "DependencyViolation" or time.monotonic() - began > WAIT_S:
+                raise
+        rest(session, 2.0)
