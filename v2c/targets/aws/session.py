@@ -6,6 +6,7 @@ instance role; AWS_ENDPOINT_URL*, AWS_CA_BUNDLE). Nothing of them is kept or tol
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, TypeVar
 
 from v2c.errors import TargetError, V2cError
@@ -48,6 +49,7 @@ class Session:
 
     def _make(self, service: str) -> Any:
         import boto3
+        import botocore.session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
@@ -61,7 +63,9 @@ class Session:
         )
         try:
             if self._session is None:
-                self._session = boto3.Session(region_name=self.region, profile_name=self.profile or None)
+                core = botocore.session.Session(profile=self.profile or None)
+                core.register_component("data_loader", _models())
+                self._session = boto3.Session(region_name=self.region, botocore_session=core)
             return self._session.client(service, config=config)
         except (BotoCoreError, ValueError) as error:
             raise TargetError(f"AWS: {error}", remedy="correct the region, the profile or the SDK's settings") from error
@@ -130,6 +134,14 @@ class Session:
         if isinstance(error, BotoCoreError) and not isinstance(error, NoCredentialsError):
             return None
         return "the connection broke" if isinstance(error, ConnectionError | TimeoutError) else None
+
+
+@cache
+def _models() -> Any:
+    """The SDK's service models, read once in a process: EC2's alone takes half a second."""
+    from botocore.loaders import Loader
+
+    return Loader()
 
 
 def told(error: Exception) -> tuple[str, str, int]:
