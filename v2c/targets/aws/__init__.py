@@ -55,22 +55,27 @@ class AwsTarget:
         return replace(plan, instance_type=chosen.name if chosen else "")
 
     def check(self, plan: Plan) -> Iterator[Finding]:
+        self.session.job = plan.job
         return checking.check(self.session, self.options, self.instances, plan)
 
     def reserve(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        self.session.job = journal.job
         return reserving.reserve(self.session, self.options, self.instances, plan, journal)
 
     def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
+        self.session.job = journal.job
         return upload.writing(self.session, self.options, plan, disk, journal)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        self.session.job = plan.job
         return upload.read(self.session, disk, indexes)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
+        self.session.job = journal.job
         return images.register(self.session, self.options, plan, disks, caps, journal)
 
     def launch(self, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Ref:
-        self.session.meter = meter
+        self.session.job = journal.job
         sized = plan if plan.instance_type else self.size(plan)
         return self.instances.launch(sized, image, placement, journal, meter)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from v2c.errors import TargetError, V2cError
 from v2c.events import Meter
-from v2c.patience import OUTAGE_S, Patience
+from v2c.patience import OUTAGE_S, Patience, meter_of
 from v2c.targets.aws.facts import api
 
 CONNECT_S, READ_S = 10, 60  # without limits an uploader outside EC2 hangs for ever
@@ -30,15 +30,20 @@ class ApiError(TargetError):
 
 
 class Session:
-    """Calls to one region. Thread-safe. `meter`: is asked whether to stop, and told what is waited for."""
+    """Calls to one region. Thread-safe. `job`: whose step is asked whether to stop, and told what is waited for."""
 
     def __init__(self, region: str, profile: str = "") -> None:
         self.region, self.profile = region, profile
-        self.meter = Meter()
+        self.job = ""
         self.patience_s = OUTAGE_S
         self._clients: dict[str, Any] = {}
         self._session: Any = None
         self._lock = threading.RLock()
+
+    @property
+    def meter(self) -> Meter:
+        """The meter of the step that the job is at."""
+        return meter_of(self.job)
 
     def client(self, service: str) -> Any:
         """The SDK's client of a service, made once."""
