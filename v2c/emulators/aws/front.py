@@ -29,6 +29,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "servicequotas": account.QUOTA_OPERATIONS,
 }
 LIES = ("lost-block", "wrong-block", "wrong-checksum", "capacity")  # faults that an operation itself commits
+MOTO = ("ec2", "iam", "kms", "s3", "sts")
 CUT = ("reset", "outage")  # the connection is cut before the request is looked at
 _READS = ("Describe", "Get", "List", "Head")
 
@@ -39,6 +40,7 @@ class Front:
     def __init__(self, cloud: Cloud, access: Access, faults: Faults, requests: Requests, seed: str) -> None:
         self.cloud, self.access, self.faults, self.requests = cloud, access, faults, requests
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto.app_instances = {name: create_backend_app(name) for name in MOTO}  # now: each draws ids when it is made
         self._log = cloud.folder / "moto.jsonl"
         self._seed, self._count = seed, 0
         self._lock = threading.RLock()
