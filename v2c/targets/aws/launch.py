@@ -229,11 +229,12 @@ class Instances:
 
     def _console(self, id: str) -> str:
         try:
-            return str(self.session.call("ec2", "get_console_output", InstanceId=id, Latest=True).get("Output") or "")
+            told = str(self.session.call("ec2", "get_console_output", InstanceId=id, Latest=True).get("Output") or "")
         except ApiError as error:
             if error.code not in ("UnsupportedOperation", "IncorrectInstanceState", "InvalidInstanceID.NotFound"):
                 raise
             return ""
+        return told.encode("latin-1", "replace").decode("utf-8", "replace")  # the SDK takes each byte for a character
 
     def _picture(self, id: str) -> str:
         """The screen in a file of v2c's own; empty when there is none."""

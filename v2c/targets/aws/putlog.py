@@ -14,6 +14,7 @@ import tempfile
 import threading
 import zlib
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 from v2c.errors import NoSpaceError
@@ -81,6 +82,14 @@ class PutLog:
     def flush(self) -> None:
         """It survives a power loss."""
         os.fsync(self._file)
+
+    def items(self) -> Iterator[tuple[int, bytes]]:
+        """(index, digest) of every record, in the order they were put."""
+        size = os.fstat(self._file).st_size
+        for start in range(self._start, size - _SIZE + 1, _SIZE * 4096):
+            raw = os.pread(self._file, min(_SIZE * 4096, size - start), start)
+            for at in range(0, len(raw) - _SIZE + 1, _SIZE):
+                yield _BODY.unpack_from(raw, at)
 
     def whole(self) -> tuple[int, bytes]:
         """How many blocks were put, and SHA-256 over their digests in ascending order of index (LINEAR)."""

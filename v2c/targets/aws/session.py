@@ -5,6 +5,7 @@ instance role; AWS_ENDPOINT_URL*, AWS_CA_BUNDLE). Nothing of them is kept or tol
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
@@ -35,7 +36,8 @@ class Session:
     def __init__(self, region: str, profile: str = "") -> None:
         self.region, self.profile = region, profile
         self.job = ""
-        self.patience_s = OUTAGE_S
+        self.clock: Callable[[], float] = time.monotonic  # by which outages are waited out
+        self.sleep: Callable[[float], None] = time.sleep
         self._clients: dict[str, Any] = {}
         self._session: Any = None
         self._lock = threading.RLock()
@@ -99,7 +101,8 @@ class Session:
         def why(error: Exception) -> str | None:
             return (passing(error) if passing else None) or self._passing(error, renewing=patient)
 
-        patience = Patience(meter=self.meter, limit_s=self.patience_s if patient else 20.0)
+        limit = OUTAGE_S if patient else 20.0
+        patience = Patience(meter=self.meter, limit_s=limit, clock=self.clock, sleep=self.sleep)
         try:
             return patience(once, why)
         except V2cError:

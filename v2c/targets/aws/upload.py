@@ -6,6 +6,7 @@ next generation and deletes the last one's snapshot, so that a worker that was o
 
 import hashlib
 import json
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -29,7 +30,9 @@ from v2c.transfer import Block
 BLOCK = api().ebs.block
 PARALLEL = 32  # at 150 ms a put: 100 MiB/s; coldsnap uses 64, and the default quota ends at 1000 a second
 READERS = 16
+PAGE = 10000  # blocks a page of a listing: the most there are
 COMPLETE_S = 4 * 3600.0  # a snapshot's way from pending to completed: minutes, hours for terabytes
+_ZEROS = hashlib.sha256(bytes(BLOCK)).digest()
 AGAIN = "run the command again; it goes on with what is there"
 
 
@@ -99,7 +102,7 @@ class EbsWriter:
 
     def _adopt(self) -> tuple[str, bool, bool]:
         """(snapshot, whether it is complete, whether nothing is known of its blocks): the noted generation's, else a new one."""
-        there = {names.tagged(s).get(names.GENERATION, ""): s for s in self._there()}
+        there = {names.tagged(s).get(names.GENERATION, ""): s for s in self._all()}
         found = there.get(str(self._generation))
         known = {ref.id for ref in self._journal.refs("disk")}
         tried = any((intent.kind, intent.name) == ("disk", self._name()) for intent in self._journal.pending())
@@ -114,7 +117,8 @@ class EbsWriter:
         self._drop(there, snapshot)
         return snapshot, bool(found and found["State"] == "completed"), True
 
-    def _there(self) -> Iterator[dict[str, Any]]:
+    def _all(self) -> Iterator[dict[str, Any]]:
+        """The job's snapshots of this disk."""
         filters = [*names.ours(self._journal.job), {"Name": f"tag:{names.DISK}", "Values": [self._disk.id]}]
         return self._session.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=filters)
 
@@ -169,6 +173,8 @@ class EbsWriter:
                     digest = blocks.digest(index)
                     if digest is not None and blocks.ours(index):
                         log.add(index, digest)
+        if log.snapshot == self.snapshot and self._stale(log, blocks):
+            self._take_over(log.worker)
         if log.snapshot != self.snapshot:
             log.restart(self.snapshot)
         self._log.close()
@@ -177,6 +183,12 @@ class EbsWriter:
             held = {block["BlockIndex"] for block in self._listed()}
             return (index for index in blocks.written() if index not in held)
         return (index for index in blocks.written() if index not in log)
+
+    @staticmethod
+    def _stale(log: PutLog, blocks: BlockMap) -> bool:
+        """Whether the snapshot holds data that the map knows nothing of: the map is another one, so nothing would wipe it."""
+        last = {index: digest for index, digest in log.items() if blocks.digest(index) is None}
+        return any(digest != _ZEROS for digest in last.values())
 
     def _take_over(self, worker: str) -> None:
         """Another worker's snapshot is left for one of our own, and goes: what it still sends meets nothing."""
@@ -214,13 +226,20 @@ class EbsWriter:
         """What passes for a block beside what passes for every call."""
         code, reason, _ = told(error)
         known = api()
-        if code == "ResourceNotFoundException" and not self._seen:
+        if code == "ResourceNotFoundException":
             early = time.monotonic() - self._began < known.ebs.visible_seconds
-            return "the snapshot is not visible everywhere yet" if early else None
+            return "the snapshot is not visible everywhere yet" if early and (not self._seen or self._there()) else None
         slow = code == "ValidationException" and (reason in known.errors.slow or known.errors.slow_text in str(error))
         if slow or code in known.errors.passing:
             self._lane.narrow()
         return "the line is too slow for so many blocks at once" if slow else None
+
+    def _there(self) -> bool:
+        """Whether the snapshot exists: one that was seen may be gone because another worker took the disk over."""
+        try:
+            return bool(self._session.call("ec2", "describe_snapshots", SnapshotIds=[self.snapshot])["Snapshots"])
+        except ApiError:
+            return False
 
     def flush(self) -> None:
         self._log.flush()
@@ -287,7 +306,7 @@ class EbsWriter:
         self._log.close()
 
     def _listed(self) -> Iterator[dict[str, Any]]:
-        return self._session.pages("ebs", "list_snapshot_blocks", "Blocks", SnapshotId=self.snapshot, MaxResults=10000)
+        return self._session.pages("ebs", "list_snapshot_blocks", "Blocks", SnapshotId=self.snapshot, MaxResults=PAGE)
 
 
 @contextmanager
@@ -302,16 +321,31 @@ def writing(session: Session, options: Options, plan: Plan, disk: Disk, journal:
 
 def read(session: Session, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """Blocks of a completed snapshot, each checked against the digest that came with it; read ahead by many threads."""
-    listing = session.pages("ebs", "list_snapshot_blocks", "Blocks", SnapshotId=disk.id, MaxResults=10000)
-    tokens = {block["BlockIndex"]: block["BlockToken"] for block in listing}
     with ThreadPoolExecutor(READERS, "read-back") as pool:
         ahead: deque[tuple[int, Future[bytes] | None]] = deque()
-        for index in indexes:
-            ahead.append((index, pool.submit(_get, session, disk.id, index, tokens[index]) if index in tokens else None))
+        for index, token in _tokens(session, disk.id, indexes):
+            ahead.append((index, pool.submit(_get, session, disk.id, index, token) if token else None))
             while len(ahead) > READERS:
                 yield _arrived(*ahead.popleft())
         while ahead:
             yield _arrived(*ahead.popleft())
+
+
+def _tokens(session: Session, snapshot: str, indexes: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Each index with its block's token, empty where nothing was written. Holds one page of the listing, whatever the size."""
+    page: dict[int, str] = {}
+    first, last = 0, -1  # what the page tells about
+    for index in indexes:
+        if not first <= index <= last:
+            answer = session.call("ebs", "list_snapshot_blocks", SnapshotId=snapshot, StartingBlockIndex=index, MaxResults=PAGE)
+            page = {block["BlockIndex"]: block["BlockToken"] for block in answer.get("Blocks") or ()}
+            token = answer.get("NextToken")
+            while token and not page:  # a page may be empty though there is more
+                answer = session.call("ebs", "list_snapshot_blocks", SnapshotId=snapshot, NextToken=token, MaxResults=PAGE)
+                page = {block["BlockIndex"]: block["BlockToken"] for block in answer.get("Blocks") or ()}
+                token = answer.get("NextToken")
+            first, last = index, max(page) if token else sys.maxsize
+        yield index, page.get(index, "")
 
 
 def _arrived(index: int, future: "Future[bytes] | None") -> tuple[int, bytes]:
