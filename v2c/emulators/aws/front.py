@@ -29,7 +29,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "servicequotas": account.QUOTA_OPERATIONS,
 }
 LIES = ("lost-block", "wrong-block", "wrong-checksum", "capacity")  # faults that an operation itself commits
-MOTO = ("ec2", "iam", "kms", "s3", "sts")
+MOTO: tuple[Any, ...] = ("ec2", "iam", "kms", "s3", "sts")
 CUT = ("reset", "outage")  # the connection is cut before the request is looked at
 _READS = ("Describe", "Get", "List", "Head")
 
