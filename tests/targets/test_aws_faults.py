@@ -58,17 +58,17 @@ class Worker:
         with BlockMap.open(self.folder / "d0.blocks") as blocks:
             yield blocks
 
-    def send(self, meter: Meter | None = None, generation: str = "g1") -> tuple[Ref, TransferResult]:
+    def send(self, meter: Meter | None = None, capture: str = "c", base: Ref | None = None) -> tuple[Ref, TransferResult]:
         """The disk, as the pipeline sends it."""
         with (
             qemu.serve(self.raw, DiskFormat.RAW, socket=self.folder / "nbd") as export,
             self.map() as blocks,
-            self.target.writer(self.plan, self.plan.machine.disks[0], None, self.journal) as writer,
+            self.target.writer(self.plan, self.plan.machine.disks[0], base, self.journal) as writer,
             working(JOB, meter or Meter(JOB)),
         ):
             features = self.target.features
             sent = transfer(
-                export, writer, blocks, generation=generation, capture="c", parallel=features.parallel, size=GIB, meter=meter
+                export, writer, blocks, generation="g1", capture=capture, parallel=features.parallel, size=GIB, meter=meter
             )
             return writer.commit(), sent
 
@@ -289,3 +289,35 @@ def test_another_worker_takes_over_and_a_frozen_one_changes_nothing(
     second.compare(disk, sent)
     image = second.target.register(plan, [disk], CAPS, worker.journal)
     assert worker.target.register(plan, [disk], CAPS, worker.journal) == image
+
+
+def test_a_delta_sends_what_changed(worker: Worker, cloud: AwsEmulator, raw: Path) -> None:
+    """On the snapshot of an earlier round: only blocks that differ are put, one that became zeros among them, and the new
+    snapshot holds everything when the old one is gone."""
+    disk, first = worker.send()
+    with raw.open("r+b") as file:
+        file.seek(3 * CHUNK)
+        file.write(b"changed".ljust(CHUNK, b"."))
+        file.seek(6 * CHUNK)
+        file.write(bytes(CHUNK))
+        file.seek(4 * CHUNK)
+        file.write(b"new".ljust(CHUNK, b"."))
+    cloud.requests.clear()
+    second, sent = worker.send(capture="c2", base=disk)
+    puts = cloud.requests.done("PutSnapshotBlock")
+    assert sorted(subject.partition("/")[2] for subject in puts) == ["3", "4", "6"] and sum(puts.values()) == 3
+    assert second != disk and same(raw, cloud.disk(second.id)) and first.sent_blocks == BLOCKS and sent.sent_blocks == 3
+    assert list(worker.target.find(JOB)) == [second] == worker.journal.refs("disk")
+
+
+def test_a_delta_by_a_worker_that_does_not_know_the_base_sends_all(
+    worker: Worker, cloud: AwsEmulator, raw: Path, tmp_path: Path
+) -> None:
+    disk, _ = worker.send()
+    with raw.open("r+b") as file:
+        file.seek(6 * CHUNK)
+        file.write(bytes(CHUNK))  # which the other worker cannot know to be something else at the target
+    other = Worker(cloud, tmp_path / "b", raw, worker.journal)
+    second, sent = other.send(capture="c2", base=disk)
+    assert sent.sent_blocks == BLOCKS - 1 and same(raw, cloud.disk(second.id))
+    assert other.send(capture="c2", base=disk)[1].sent_blocks == 0, "the same worker goes on"

@@ -35,7 +35,13 @@ def test_a_guest_arrives_as_the_same_machine(
     argv = [*v2c, "convert", *map(str, guest.disks), "--machine", str(guest.machine), "--to", cloud.locator, "--verify", "full"]
     environment = {**os.environ, **cloud.environment}
     done = subprocess.run(
-        [*argv, "--no-rehearse", "--quiet", *state], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500, check=False
+        [*argv, "--no-rehearse", "--quiet", *state],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (report,) = (tmp_path / "state").rglob("report.json")

@@ -16,7 +16,7 @@ from v2c.journal import Journal
 from v2c.model import GIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
 from v2c.sizing import choose
 from v2c.targets import TargetFeatures
-from v2c.targets.aws import catalogue, checking, finding, images, reserving, upload
+from v2c.targets.aws import catalogue, checking, finding, images, readback, reserving, upload
 from v2c.targets.aws.launch import Instances
 from v2c.targets.aws.options import Options, parse
 from v2c.targets.aws.session import Session
@@ -40,7 +40,7 @@ class AwsTarget:
         self.options = options
         self.session = Session(options.region, options.profile)
         self.instances = Instances(self.session, options)
-        self.features = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB, readable=True)
+        self.features = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB, delta=True, readable=True)
 
     def size(self, plan: Plan) -> Plan:
         """The type that was named, else the smallest that holds the machine; none when nothing does, which `check` tells."""
@@ -64,11 +64,11 @@ class AwsTarget:
 
     def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
         self.session.job = journal.job
-        return upload.writing(self.session, self.options, plan, disk, journal)
+        return upload.writing(self.session, self.options, plan, disk, journal, base)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         self.session.job = plan.job
-        return upload.read(self.session, disk, indexes)
+        return readback.read(self.session, disk, indexes)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
         self.session.job = journal.job

@@ -47,7 +47,7 @@ def destroy(session: Session, ref: Ref) -> None:
         raise TargetError(f"the {ref.kind} {ref.id} carries no tag of job {job or '?'}, so it is left alone")
     match ref.kind:
         case "disk":
-            _snapshot(session, ref.id, job)
+            drop_snapshot(session, ref.id, job)
         case "image":
             images.deregister(session, found, job)
         case "instance":
@@ -91,8 +91,8 @@ def _described(session: Session, ref: Ref) -> dict[str, Any] | None:
     return dict(things[0])
 
 
-def _snapshot(session: Session, id: str, job: str) -> None:
-    """A snapshot that an image of the job needs takes the image with it."""
+def drop_snapshot(session: Session, id: str, job: str) -> None:
+    """Deletes it. A snapshot that an image of the job needs takes the image with it."""
     try:
         _quietly(session, "delete_snapshot", "InvalidSnapshot.NotFound", SnapshotId=id)
     except ApiError as error:

@@ -9,7 +9,6 @@ from v2c.model import GIB, Caps, Firmware, Plan, Ref
 from v2c.targets.aws import names
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import ApiError, Session
-from v2c.targets.aws.upload import rest
 
 BOOT_MODES = {Firmware.BIOS: "legacy-bios", Firmware.UEFI: "uefi"}
 WAIT_S = 3600.0
@@ -85,7 +84,7 @@ def _ready(session: Session, image: str, job: str) -> Ref:
         if state != "pending" or waited > WAIT_S:
             words = (found or {}).get("StateReason", {}).get("Message", "AWS does not say why")
             raise TargetError(f"the image {image} is {state}: {words}", remedy="run the command again with --again")
-        rest(session, 1.0 if waited < 20 else 15.0)
+        session.rest(1.0 if waited < 20 else 15.0)
         waited += 1.0 if waited < 20 else 15.0
 
 

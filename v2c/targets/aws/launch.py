@@ -14,7 +14,6 @@ from v2c.model import Observation, Placement, Plan, Ref
 from v2c.targets.aws import names
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import ApiError, Session
-from v2c.targets.aws.upload import rest
 
 POLL_S = 3.0  # how old an observation may be: EC2's buckets are shared by the whole account
 PICTURE_S = 20.0
@@ -30,6 +29,7 @@ class _Seen:
     at: float
     observation: Observation
     pictured: float = 0.0
+    checks: str = ""
 
 
 @dataclass
@@ -199,7 +199,7 @@ class Instances:
                 return False
             if time.monotonic() - began > WAIT_S:
                 raise TargetError(f"the instance {id} is still {word} after {WAIT_S / 60:.0f} minutes", remedy="try again")
-            rest(self.session, 0.5 if time.monotonic() - began < 10 else 5.0)
+            self.session.rest(0.5 if time.monotonic() - began < 10 else 5.0)
 
     def observe(self, instance: Ref) -> Observation:
         """State, addresses, console, screen; what was asked a moment ago is told again."""
@@ -222,10 +222,12 @@ class Instances:
         console = self._console(instance.id) or (before.observation.console if before else "")
         pictured = before.pictured if before else 0.0
         picture = before.observation.screenshot if before else ""
+        checks = before.checks if before else ""
         if word == "running" and now - pictured > PICTURE_S:
-            picture, pictured = self._picture(instance.id) or picture, now
+            picture, checks, pictured = self._picture(instance.id) or picture, self._checks(instance.id), now
         addresses = tuple(found[key] for key in ("PrivateIpAddress", "PublicIpAddress") if found.get(key))
-        return _Seen(now, Observation(word, alive, console, picture, addresses), pictured)
+        shown = f"{word} ({checks})" if checks and word == "running" else word
+        return _Seen(now, Observation(shown, alive, console, picture, addresses), pictured, checks)
 
     def _console(self, id: str) -> str:
         try:
@@ -235,6 +237,12 @@ class Instances:
                 raise
             return ""
         return told.encode("latin-1", "replace").decode("utf-8", "replace")  # the SDK takes each byte for a character
+
+    def _checks(self, id: str) -> str:
+        """EC2's own status checks, in words: of the host ("system") and of the guest's network ("instance")."""
+        found = self.session.call("ec2", "describe_instance_status", InstanceIds=[id])["InstanceStatuses"]
+        kinds = {"system": "SystemStatus", "instance": "InstanceStatus"}
+        return ", ".join(f"{word} {found[0].get(key, {}).get('Status', '?')}" for word, key in kinds.items()) if found else ""
 
     def _picture(self, id: str) -> str:
         """The screen in a file of v2c's own; empty when there is none."""
@@ -291,7 +299,7 @@ def terminate(session: Session, id: str) -> None:
     while (found := described(session, id)) and found["State"]["Name"] != "terminated":
         if time.monotonic() - began > WAIT_S:
             raise TargetError(f"the instance {id} does not end", remedy="try again", transient=True)
-        rest(session, 0.5 if time.monotonic() - began < 10 else 5.0)
+        session.rest(0.5 if time.monotonic() - began < 10 else 5.0)
 
 
 def drop_group(session: Session, id: str) -> None:
@@ -306,4 +314,4 @@ def drop_group(session: Session, id: str) -> None:
                 return
             if error.code != "DependencyViolation" or time.monotonic() - began > WAIT_S:
                 raise
-        rest(session, 2.0)
+        session.rest(2.0)

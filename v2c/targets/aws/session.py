@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
-from v2c.errors import TargetError, V2cError
+from v2c.errors import Paused, TargetError, V2cError
 from v2c.events import Meter
 from v2c.patience import OUTAGE_S, Patience, meter_of
 from v2c.targets.aws.facts import api
@@ -119,6 +119,14 @@ class Session:
             if not answer.get("NextToken"):
                 return
             token = {"NextToken": answer["NextToken"]}
+
+    def rest(self, seconds: float) -> None:
+        """Sleeps; Paused when the user wants to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.meter.cancelled():
+                raise Paused("stopped while waiting for AWS", remedy="the same command goes on")
+            time.sleep(min(left, 0.5))
 
     def _passing(self, error: Exception, *, renewing: bool) -> str | None:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError

@@ -6,31 +6,27 @@ next generation and deletes the last one's snapshot, so that a worker that was o
 
 import hashlib
 import json
-import sys
 import threading
 import time
 from base64 import b64encode
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from v2c.blocks import BlockMap
-from v2c.errors import Paused, TargetError
+from v2c.errors import TargetError
 from v2c.journal import Journal
 from v2c.model import GIB, Disk, Plan, Ref
-from v2c.targets.aws import names
+from v2c.targets.aws import finding, names
 from v2c.targets.aws.facts import api
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.putlog import PutLog
+from v2c.targets.aws.readback import listed
 from v2c.targets.aws.session import ApiError, Session, told
 from v2c.transfer import Block
 
 BLOCK = api().ebs.block
 PARALLEL = 32  # at 150 ms a put: 100 MiB/s; coldsnap uses 64, and the default quota ends at 1000 a second
-READERS = 16
-PAGE = 10000  # blocks a page of a listing: the most there are
 COMPLETE_S = 4 * 3600.0  # a snapshot's way from pending to completed: minutes, hours for terabytes
 _ZEROS = hashlib.sha256(bytes(BLOCK)).digest()
 AGAIN = "run the command again; it goes on with what is there"
@@ -70,7 +66,9 @@ class EbsWriter:
 
     chunk = BLOCK
 
-    def __init__(self, session: Session, options: Options, plan: Plan, disk: Disk, journal: Journal) -> None:
+    def __init__(
+        self, session: Session, options: Options, plan: Plan, disk: Disk, journal: Journal, base: Ref | None = None
+    ) -> None:
         self._session, self._options, self._journal, self._disk = session, options, journal, disk
         self._machine = plan.machine.name
         self._size = next(planned.target_size for planned in plan.disks if planned.disk == disk.id)
@@ -78,21 +76,27 @@ class EbsWriter:
         self._lane = Lane(PARALLEL)
         self._seen = False  # a put succeeded: the snapshot is visible
         self._began = time.monotonic()
-        self._generation, self._holder = self._noted()
+        self._generation, self._holder, before, alone = self._noted()
+        self._below = base.id if base else ""  # the snapshot that was asked for as base,
+        self._base = "" if alone and self._below == before else self._below  # and the one that this stands on
+        if self._below != before and self._generation >= 0:
+            self._note(self._generation + 1, self._holder)  # the last generation is what this one stands on
         self.snapshot, self._completed, self._fresh = self._adopt()
 
     # ---- which snapshot ----------------------------------------------------------------------------------------------------
 
-    def _noted(self) -> tuple[int, str]:
+    def _noted(self) -> tuple[int, str, str, bool]:
+        """(generation, the worker that writes it, the snapshot asked for as its base, whether it does without)."""
         noted = self._journal.noted(f"aws/{self._disk.id}")
         if noted is None:
-            return -1, ""
+            return -1, "", "", False
         told = json.loads(noted)
-        return told["generation"], told["holder"]
+        return told["generation"], told["holder"], told["base"], told["alone"]
 
     def _note(self, generation: int, holder: str) -> None:
         self._generation, self._holder = generation, holder
-        self._journal.note(f"aws/{self._disk.id}", json.dumps({"generation": generation, "holder": holder}))
+        about = {"generation": generation, "holder": holder, "base": self._below, "alone": self._base != self._below}
+        self._journal.note(f"aws/{self._disk.id}", json.dumps(about))
 
     def _name(self) -> str:
         return f"{self._disk.id}/{self._generation}"
@@ -125,32 +129,31 @@ class EbsWriter:
     def _drop(self, there: dict[str, Any], kept: str) -> None:
         """Snapshots of other generations are nobody's any more."""
         for snapshot in there.values():
-            if snapshot["SnapshotId"] != kept:
+            if snapshot["SnapshotId"] not in (kept, self._below):
                 self._delete(snapshot["SnapshotId"])
 
     def _delete(self, snapshot: str) -> None:
-        try:
-            self._session.call("ec2", "delete_snapshot", SnapshotId=snapshot)
-        except ApiError as error:
-            if error.code != "InvalidSnapshot.NotFound":
-                raise
+        """It goes, and an image that was made of it."""
+        finding.drop_snapshot(self._session, snapshot, self._journal.job)
         self._journal.undone(self._ref(snapshot))
 
     def _start(self, found: dict[str, Any] | None = None) -> str:
         """Starts the generation's snapshot, or takes up the one that an attempt cut off has started."""
         job, disk, generation, key = self._journal.job, self._disk.id, str(self._generation), self._options.kms
-        encrypted: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": key} if key else {}
+        above: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": key} if key else {}
+        if self._base:  # which passes its encryption on
+            above = {"ParentSnapshotId": self._base}
         tags = names.tags(job, f"{self._machine} {disk}", v2c_disk=disk, v2c_generation=generation)
         with self._journal.intent("disk", self._name(), {names.TAG: job}) as intent:
             answer = found or self._session.call(
                 "ebs",
                 "start_snapshot",
                 VolumeSize=self._size // GIB,
-                ClientToken=names.token(job, disk, generation, str(self._size), key),
+                ClientToken=names.token(job, disk, generation, str(self._size), key, self._base),
                 Description=f"{disk} of {self._machine}, moved by v2c job {job}"[:255],
                 Timeout=api().ebs.timeout_minutes,
                 Tags=tags,
-                **encrypted,
+                **above,
             )
             intent.done(self._ref(answer["SnapshotId"]))
         self._seen, self._began = False, time.monotonic()
@@ -173,16 +176,16 @@ class EbsWriter:
                     digest = blocks.digest(index)
                     if digest is not None and blocks.ours(index):
                         log.add(index, digest)
-        if log.snapshot == self.snapshot and self._stale(log, blocks):
+        strange = self._base and log.snapshot not in (self._base, self.snapshot)  # this map knows nothing of the base
+        if strange or (log.snapshot == self.snapshot and self._stale(log, blocks)):
             self._take_over(log.worker)
         if log.snapshot != self.snapshot:
             log.restart(self.snapshot)
         self._log.close()
         self._log = log
-        if self._completed:
-            held = {block["BlockIndex"] for block in self._listed()}
-            return (index for index in blocks.written() if index not in held)
-        return (index for index in blocks.written() if index not in log)
+        below = self.snapshot if self._completed else self._base
+        held = {block["BlockIndex"] for block in listed(self._session, below)} if below else frozenset[int]()
+        return (index for index in blocks.written() if index not in held and index not in log)
 
     @staticmethod
     def _stale(log: PutLog, blocks: BlockMap) -> bool:
@@ -192,7 +195,7 @@ class EbsWriter:
 
     def _take_over(self, worker: str) -> None:
         """Another worker's snapshot is left for one of our own, and goes: what it still sends meets nothing."""
-        old = self.snapshot
+        old, self._base = self.snapshot, ""  # what the map does not know is in a base could not be wiped
         self._note(self._generation + 1, worker)
         self.snapshot, self._completed, self._fresh = self._start(), False, True
         self._delete(old)
@@ -251,7 +254,20 @@ class EbsWriter:
             refused = self._complete(count, digest)
             self._await(refused)
             self._completed = True
+        if self._below:
+            self._supersede()
         return self._ref(self.snapshot)
+
+    def _supersede(self) -> None:
+        """The snapshot below is not needed any more: this one holds all of it. One that an image needs stays."""
+        try:
+            self._session.call("ec2", "delete_snapshot", SnapshotId=self._below)
+        except ApiError as error:
+            if error.code == "InvalidSnapshot.InUse":
+                return
+            if error.code != "InvalidSnapshot.NotFound":
+                raise
+        self._journal.undone(self._ref(self._below))
 
     def _complete(self, count: int, digest: bytes) -> ApiError | None:
         """Asks for it; a refusal is kept, because an answer that was lost makes the second asking one."""
@@ -285,7 +301,7 @@ class EbsWriter:
                 raise refused or TargetError(
                     f"the snapshot {self.snapshot} is still {state} after {limit / 60:.0f} minutes", remedy=AGAIN
                 )
-            rest(self._session, pause)
+            self._session.rest(pause)
             pause = min(pause * 1.5, 15.0)
 
     def _state(self) -> tuple[str, str]:
@@ -305,71 +321,14 @@ class EbsWriter:
         """Closes the log; the snapshot stays."""
         self._log.close()
 
-    def _listed(self) -> Iterator[dict[str, Any]]:
-        return self._session.pages("ebs", "list_snapshot_blocks", "Blocks", SnapshotId=self.snapshot, MaxResults=PAGE)
-
 
 @contextmanager
-def writing(session: Session, options: Options, plan: Plan, disk: Disk, journal: Journal) -> Iterator[EbsWriter]:
-    """The writer of a disk; what was put stays when it is left."""
-    writer = EbsWriter(session, options, plan, disk, journal)
+def writing(
+    session: Session, options: Options, plan: Plan, disk: Disk, journal: Journal, base: Ref | None
+) -> Iterator[EbsWriter]:
+    """The writer of a disk, with `base` of what differs from it; what was put stays when it is left."""
+    writer = EbsWriter(session, options, plan, disk, journal, base)
     try:
         yield writer
     finally:
         writer.close()
-
-
-def read(session: Session, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """Blocks of a completed snapshot, each checked against the digest that came with it; read ahead by many threads."""
-    with ThreadPoolExecutor(READERS, "read-back") as pool:
-        ahead: deque[tuple[int, Future[bytes] | None]] = deque()
-        for index, token in _tokens(session, disk.id, indexes):
-            ahead.append((index, pool.submit(_get, session, disk.id, index, token) if token else None))
-            while len(ahead) > READERS:
-                yield _arrived(*ahead.popleft())
-        while ahead:
-            yield _arrived(*ahead.popleft())
-
-
-def _tokens(session: Session, snapshot: str, indexes: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Each index with its block's token, empty where nothing was written. Holds one page of the listing, whatever the size."""
-    page: dict[int, str] = {}
-    first, last = 0, -1  # what the page tells about
-    for index in indexes:
-        if not first <= index <= last:
-            answer = session.call("ebs", "list_snapshot_blocks", SnapshotId=snapshot, StartingBlockIndex=index, MaxResults=PAGE)
-            page = {block["BlockIndex"]: block["BlockToken"] for block in answer.get("Blocks") or ()}
-            token = answer.get("NextToken")
-            while token and not page:  # a page may be empty though there is more
-                answer = session.call("ebs", "list_snapshot_blocks", SnapshotId=snapshot, NextToken=token, MaxResults=PAGE)
-                page = {block["BlockIndex"]: block["BlockToken"] for block in answer.get("Blocks") or ()}
-                token = answer.get("NextToken")
-            first, last = index, max(page) if token else sys.maxsize
-        yield index, page.get(index, "")
-
-
-def _arrived(index: int, future: "Future[bytes] | None") -> tuple[int, bytes]:
-    return index, future.result() if future else bytes(BLOCK)
-
-
-def _get(session: Session, snapshot: str, index: int, token: str) -> bytes:
-    def once() -> tuple[bytes, str]:
-        answer = session.client("ebs").get_snapshot_block(SnapshotId=snapshot, BlockIndex=index, BlockToken=token)
-        return answer["BlockData"].read(), answer["Checksum"]
-
-    for _ in range(3):
-        data, checksum = session.patiently(once, "get_snapshot_block")
-        if len(data) == BLOCK and b64encode(hashlib.sha256(data).digest()).decode() == checksum:
-            return data
-    raise TargetError(
-        f"block {index} of {snapshot} comes back other than AWS says it is", remedy="run the command again with --again"
-    )
-
-
-def rest(session: Session, seconds: float) -> None:
-    """Sleeps; Paused when the user wants to stop."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if session.meter.cancelled():
-            raise Paused("stopped while waiting for AWS", remedy="the same command goes on")
-        time.sleep(min(left, 0.5))
