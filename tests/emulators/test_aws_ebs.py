@@ -36,6 +36,7 @@ def client(cloud: AwsEmulator, service: str, keys: dict[str, str] | None = None)
         endpoint_url=env["AWS_ENDPOINT_URL"],
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        verify=env["AWS_CA_BUNDLE"],
         config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
     )
 

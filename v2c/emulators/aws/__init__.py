@@ -4,6 +4,7 @@ moto (a server that others maintain) answers what it answers well: identity and 
 catalogue of instance types, S3. What it simplifies is done here: see `front.OPERATIONS`. State lies in the folder:
 
     settings.json   account and seed          cloud.json      snapshots, images, instances, volumes, reservations
+    ca.pem          whom clients trust        server.pem      the server's certificate, and server.key
     moto.jsonl      what was asked of moto    snapshots/      raw files of blocks          machines/    consoles
 """
 
@@ -27,6 +28,7 @@ from v2c.emulators.aws.server import Server
 from v2c.emulators.faults import Faults
 from v2c.emulators.ledger import Requests
 from v2c.emulators.machines import Machines
+from v2c.emulators.tls import authority
 from v2c.platforms import folders
 
 REGION = "eu-west-1"
@@ -46,6 +48,7 @@ class AwsEmulator:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._port = port
         known = settings(folder)
+        self._authority = authority(folder)
         self.faults, self.requests = Faults(), Requests()
         self.cloud = Cloud(known["account"], folder, Machines(folder / "machines"))
         self.access = Access(known["account"])
@@ -65,7 +68,7 @@ class AwsEmulator:
     def url(self) -> str:
         """Where it answers."""
         assert self._server
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"https://127.0.0.1:{self._server.server_port}"
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -80,6 +83,7 @@ class AwsEmulator:
         """The variables that point an SDK here under a key and its secret."""
         return {
             "AWS_ENDPOINT_URL": self.url,
+            "AWS_CA_BUNDLE": str(self._authority.trusted),
             "AWS_ACCESS_KEY_ID": keys[0],
             "AWS_SECRET_ACCESS_KEY": keys[1],
             "AWS_DEFAULT_REGION": REGION,
@@ -125,7 +129,7 @@ class AwsEmulator:
 
     def __enter__(self) -> Self:
         self._found()
-        self._server = Server(self._port, self.front)
+        self._server = Server(self._port, self.front, self._authority.context())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True, name="aws-emulator")
         self._thread.start()
         return self

@@ -1,7 +1,9 @@
-"""HTTP with connections that stay open, which is how SDKs send thousands of blocks; and that are cut on demand."""
+"""HTTP over TLS, as SDKs speak it to AWS (bodies of blocks are then not signed). Connections stay open, which is how SDKs send
+thousands of blocks, and are cut on demand."""
 
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +21,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, respond: Callable[[Inquiry], Answer | None]) -> None:
+    def __init__(self, port: int, respond: Callable[[Inquiry], Answer | None], tls: ssl.SSLContext) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.respond = respond
+        self.respond, self.tls = respond, tls
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients hang up: that is their right."""
@@ -33,6 +35,11 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one packet
     server: Server
+
+    def setup(self) -> None:
+        """Shakes hands in the connection's own thread: a slow client keeps nobody else waiting."""
+        self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        super().setup()
 
     def _any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
