@@ -200,7 +200,8 @@ def test_lists_come_in_pages(ebs: Any, ec2: Any, cloud: AwsEmulator) -> None:
     settled(ec2, id)
     cloud.pace.page = 3
     try:
-        pages, token = [], {}
+        pages: list[list[int]] = []
+        token: dict[str, str] = {}
         while True:
             page = ebs.list_snapshot_blocks(SnapshotId=id, MaxResults=100, **token)
             pages.append([block["BlockIndex"] for block in page["Blocks"]])

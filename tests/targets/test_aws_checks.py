@@ -228,7 +228,6 @@ def test_a_reservation_is_made_once_used_and_released(cloud: AwsEmulator) -> Non
         ("eu-west-1?volume-type=floppy", "gp2, gp3"),
         ("eu-west-1?imds=maybe", "required, optional"),
         ("eu-west-1?reserve=long", "number of hours"),
-        ("eu-west-1?via=s3-import", "needs a bucket"),
     ],
 )
 def test_locators_that_make_no_sense(rest: str, words: str) -> None:

@@ -20,12 +20,12 @@ from v2c.emulators.aws import AwsEmulator
 from v2c.errors import Paused, TargetError
 from v2c.events import Meter
 from v2c.journal import MemoryJournal
-from v2c.model import GIB, KIB, MIB, Disk, DiskFormat, DiskPlan, Firmware, Machine, Needs, Plan, Ref
+from v2c.model import GIB, KIB, MIB, Disk, DiskFormat, DiskPlan, Firmware, Machine, Needs, Plan, Ref, Verify
 from v2c.patience import working
 from v2c.targets.aws import AwsTarget, open_target
 from v2c.targets.aws.session import ApiError
 from v2c.transfer import TransferResult, transfer
-from v2c.validate.uploaded import Verify, read_back
+from v2c.validate.uploaded import read_back
 
 pytestmark = pytest.mark.tool
 
