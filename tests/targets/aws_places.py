@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from v2c.emulators.aws import AwsEmulator, open_emulator
+from v2c.emulators.aws.cloud import Pace
 from v2c.emulators.aws.instances import network
 from v2c.model import Ref
 from v2c.targets import Target, open_target
 
 REGION = "eu-west-1"
+QUICK = Pace(visible_s=0.05, completing_s=0.1, image_s=0.1, pending_s=0.1, ending_s=0.1, import_s=0.1)
 
 
 @contextmanager
@@ -34,6 +37,7 @@ class Places:
     def __getitem__(self, folder: Path) -> AwsEmulator:
         if folder not in self._known:
             emulator = self._known[folder] = self._stack.enter_context(open_emulator(folder))
+            emulator.pace = replace(QUICK)
             self._stack.enter_context(pointed(emulator))
         return self._known[folder]
 

@@ -64,6 +64,10 @@ class AwsEmulator:
         """How long things take."""
         return self.cloud.pace
 
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self.cloud.pace = pace
+
     @property
     def url(self) -> str:
         """Where it answers."""

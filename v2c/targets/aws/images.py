@@ -75,17 +75,16 @@ def _made(session: Session, wanted: Mapping[str, Any], name: str) -> str:
 
 def _ready(session: Session, image: str, job: str) -> Ref:
     """Waits until it can be launched."""
-    waited = 0.0
-    while True:
+    found, state = None, "pending"
+    for _ in session.polls(WAIT_S):
         found = described(session, image)
         state = found["State"] if found else "pending"
         if state == "available":
             return _ref(image, job)
-        if state != "pending" or waited > WAIT_S:
-            words = (found or {}).get("StateReason", {}).get("Message", "AWS does not say why")
-            raise TargetError(f"the image {image} is {state}: {words}", remedy="run the command again with --again")
-        session.rest(1.0 if waited < 20 else 15.0)
-        waited += 1.0 if waited < 20 else 15.0
+        if state != "pending":
+            break
+    words = (found or {}).get("StateReason", {}).get("Message", "AWS does not say why")
+    raise TargetError(f"the image {image} is {state}: {words}", remedy="run the command again with --again")
 
 
 def _ref(image: str, job: str) -> Ref:

@@ -129,8 +129,12 @@ class Instances:
         name = f"{role}/{attempt}"
         known = {ref.get("launch"): ref for ref in journal.refs("instance")}
         if ref := known.get(name):
-            return ref if self._running(ref.id, known=True) else None
+            if self._running(ref.id, known=True, test=role == "test"):
+                return ref
+            journal.undone(ref)
+            return None
         tags = names.tags(job, plan.machine.name, v2c_role=role, v2c_launch=name)
+        ref = None
         with journal.intent("instance", name, {names.TAG: job}) as intent:
             try:
                 answer = self.session.call(
@@ -142,13 +146,21 @@ class Instances:
             except ApiError as error:
                 if error.code != "IdempotentParameterMismatch":
                     raise
-                return None  # the plan changed since: another launch
-            instance = answer["Instances"][0]
-            ref = Ref.of("instance", instance["InstanceId"], job=job, launch=name)
-            if instance["State"]["Name"] in _OVER and ref not in journal.refs("instance"):
-                return None
-            intent.done(ref)
-        return ref if self._running(ref.id) else None
+                answer = {"Instances": self._launched(job, name)}  # what is wanted changed since
+                for instance in answer["Instances"] if role == "test" else ():
+                    terminate(self.session, instance["InstanceId"])  # a real one may have taken writes: it is adopted
+            for instance in answer["Instances"]:
+                ref = intent.done(Ref.of("instance", instance["InstanceId"], job=job, launch=name))
+        if ref is not None and self._running(ref.id, fresh=instance["State"]["Name"] not in _OVER):
+            return ref
+        if ref is not None:
+            journal.undone(ref)
+        return None
+
+    def _launched(self, job: str, name: str) -> list[dict[str, Any]]:
+        filters = [*names.ours(job), {"Name": "tag:v2c-launch", "Values": [name]}]
+        found = self.session.pages("ec2", "describe_instances", "Reservations", Filters=filters)
+        return [instance for reservation in found for instance in reservation["Instances"]]
 
     def _request(
         self,
@@ -182,24 +194,26 @@ class Instances:
             request["IamInstanceProfile"] = {"Name": self.options.role}
         return request
 
-    def _running(self, id: str, *, known: bool = False) -> bool:
-        """Waits until it runs. False: it is over. TargetError when AWS itself ended it at once."""
-        began = time.monotonic()
-        while True:
+    def _running(self, id: str, *, known: bool = False, test: bool = False, fresh: bool = False) -> bool:
+        """Waits until it runs. False: it is over; a test that powered itself off is ended. TargetError when AWS itself ended
+        one that is `fresh`."""
+        word = "pending"
+        for _ in self.session.polls(WAIT_S):
             found = described(self.session, id)
             word = found["State"]["Name"] if found else ("terminated" if known else "pending")
+            if test and word in ("stopping", "stopped"):
+                terminate(self.session, id)
+                return False
             if word in ("running", "stopping", "stopped"):
                 return True
             if word in _OVER:
                 reason = (found or {}).get("StateReason", {})
-                if not known and not str(reason.get("Code", "")).startswith("Client.UserInitiated"):
+                if fresh and not str(reason.get("Code", "")).startswith("Client.UserInitiated"):
                     remedy = "give EC2 the use of the encryption key" if reason.get("Code") == "Client.InternalError" else ""
                     words = reason.get("Message", "AWS does not say why")
                     raise TargetError(f"AWS ended the instance {id} as it began: {words}", remedy=remedy)
                 return False
-            if time.monotonic() - began > WAIT_S:
-                raise TargetError(f"the instance {id} is still {word} after {WAIT_S / 60:.0f} minutes", remedy="try again")
-            self.session.rest(0.5 if time.monotonic() - began < 10 else 5.0)
+        raise TargetError(f"the instance {id} is still {word} after {WAIT_S / 60:.0f} minutes", remedy="try again")
 
     def observe(self, instance: Ref) -> Observation:
         """State, addresses, console, screen; what was asked a moment ago is told again."""
@@ -295,23 +309,22 @@ def terminate(session: Session, id: str) -> None:
         if not error.code.startswith("InvalidInstanceID"):
             raise
         return
-    began = time.monotonic()
-    while (found := described(session, id)) and found["State"]["Name"] != "terminated":
-        if time.monotonic() - began > WAIT_S:
-            raise TargetError(f"the instance {id} does not end", remedy="try again", transient=True)
-        session.rest(0.5 if time.monotonic() - began < 10 else 5.0)
+    for _ in session.polls(WAIT_S):
+        found = described(session, id)
+        if found is None or found["State"]["Name"] == "terminated":
+            return
+    raise TargetError(f"the instance {id} does not end", remedy="try again", transient=True)
 
 
 def drop_group(session: Session, id: str) -> None:
     """Deletes a security group; a network card that is still going away is waited for. Absent is success."""
-    began = time.monotonic()
-    while True:
+    for _ in session.polls(WAIT_S):
         try:
             session.call("ec2", "delete_security_group", GroupId=id)
             return
         except ApiError as error:
             if error.code == "InvalidGroup.NotFound":
                 return
-            if error.code != "DependencyViolation" or time.monotonic() - began > WAIT_S:
+            if error.code != "DependencyViolation":
                 raise
-        session.rest(2.0)
+    raise TargetError(f"the security group {id} is still in use", remedy="try again", transient=True)

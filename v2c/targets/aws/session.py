@@ -16,6 +16,7 @@ from v2c.patience import OUTAGE_S, Patience, meter_of
 from v2c.targets.aws.facts import api
 
 CONNECT_S, READ_S = 10, 60  # without limits an uploader outside EC2 hangs for ever
+FIRST_POLL_S, MOST_POLL_S = 0.2, 15.0  # EC2's buckets of requests are shared by the whole account
 POOL = 64  # connections per service: the default of 10 caps uploads silently
 
 T = TypeVar("T")
@@ -120,7 +121,17 @@ class Session:
                 return
             token = {"NextToken": answer["NextToken"]}
 
-    def rest(self, seconds: float) -> None:
+    def polls(self, limit_s: float) -> Iterator[None]:
+        """Turns to ask whether something is done: at once, soon, then every quarter of a minute, until the time is over."""
+        began, pause = time.monotonic(), FIRST_POLL_S
+        while True:
+            yield
+            if time.monotonic() - began > limit_s:
+                return
+            self._rest(pause)
+            pause = min(pause * 1.5, MOST_POLL_S)
+
+    def _rest(self, seconds: float) -> None:
         """Sleeps; Paused when the user wants to stop."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:

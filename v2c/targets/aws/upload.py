@@ -289,20 +289,15 @@ class EbsWriter:
         return None
 
     def _await(self, refused: ApiError | None) -> None:
-        began, pause = time.monotonic(), 0.5
-        limit = 120.0 if refused else COMPLETE_S
-        while True:
+        state, limit = "pending", 120.0 if refused else COMPLETE_S
+        for _ in self._session.polls(limit):
             state, words = self._state()
             if state == "completed":
                 return
             if state == "error":
                 raise TargetError(f"AWS gave the snapshot {self.snapshot} of {self._disk.id} up: {words}", remedy=AGAIN)
-            if time.monotonic() - began > limit:
-                raise refused or TargetError(
-                    f"the snapshot {self.snapshot} is still {state} after {limit / 60:.0f} minutes", remedy=AGAIN
-                )
-            self._session.rest(pause)
-            pause = min(pause * 1.5, 15.0)
+        text = f"the snapshot {self.snapshot} is still {state} after {limit / 60:.0f} minutes"
+        raise refused or TargetError(text, remedy=AGAIN)
 
     def _state(self) -> tuple[str, str]:
         try:
