@@ -1,8 +1,9 @@
-"""Amazon EC2: disks by EBS direct, an image of them, instances of it.
+"""Amazon EC2: disks by EBS direct (or by way of S3), an image of them, instances of it.
 
 `aws:REGION[?subnet=ID&security-group=ID[,ID]&type=TYPE&kms=KEY-ARN&volume-type=gp3&key-name=NAME&profile=NAME&role=NAME
-&imds=required|optional&reserve=HOURS]`. A job makes: a snapshot per disk, one image, an instance with its volumes, for a test a
-security group without rules, and the capacity reservation that was asked for. All carry the tag v2c-job.
+&imds=required|optional&reserve=HOURS&via=s3-import&bucket=NAME]`. A job makes: a snapshot per disk, one image, an instance with
+its volumes, for a test a security group without rules, and the capacity reservation that was asked for. All carry the tag
+v2c-job. By way of S3 it makes objects below v2c/JOB/, too, which a finished migration removes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from v2c.journal import Journal
 from v2c.model import GIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
 from v2c.sizing import choose
 from v2c.targets import TargetFeatures
-from v2c.targets.aws import catalogue, checking, finding, images, readback, reserving, upload
+from v2c.targets.aws import catalogue, checking, finding, images, readback, reserving, staging, upload
 from v2c.targets.aws.launch import Instances
 from v2c.targets.aws.options import Options, parse
 from v2c.targets.aws.session import Session
@@ -31,6 +32,9 @@ def open_target(rest: str) -> "AwsTarget":
     return AwsTarget(parse(rest))
 
 
+_PASSING = ("reservation", "network", "volume", "staging", "import")  # what only the migration needed
+
+
 class AwsTarget:
     """One region of the account that the SDK's own settings name."""
 
@@ -40,7 +44,12 @@ class AwsTarget:
         self.options = options
         self.session = Session(options.region, options.profile)
         self.instances = Instances(self.session, options)
-        self.features = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB, delta=True, readable=True)
+        if options.via == "s3-import":
+            self.features = TargetFeatures(
+                chunk=staging.ImportWriter.chunk, parallel=staging.PARALLEL, size_unit=GIB, rewritable=False, readable=False
+            )
+        else:
+            self.features = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB, delta=True, readable=True)
 
     def size(self, plan: Plan) -> Plan:
         """The type that was named, else the smallest that holds the machine; none when nothing does, which `check` tells."""
@@ -64,10 +73,14 @@ class AwsTarget:
 
     def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
         self.session.job = journal.job
+        if self.options.via == "s3-import":
+            return staging.writing(self.session, self.options, plan, disk, journal)
         return upload.writing(self.session, self.options, plan, disk, journal, base)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         self.session.job = plan.job
+        if not self.features.readable:
+            raise TargetError("what came by way of S3 is not read back", remedy="leave &via= out")
         return readback.read(self.session, disk, indexes)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
@@ -86,13 +99,15 @@ class AwsTarget:
         self.instances.stop(instance, journal)
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
-        for ref in [ref for ref in self.find(journal.job) if ref.kind in ("reservation", "network", "volume")]:
+        for ref in [
+            ref for ref in self.find(journal.job) if ref.kind in ("reservation", "network", "volume", "staging", "import")
+        ]:
             finding.destroy(self.session, ref)
             journal.undone(ref)
             yield ref
 
     def find(self, job: str) -> Iterator[Ref]:
-        return finding.find(self.session, job)
+        return finding.find(self.session, job, self.options.bucket)
 
     def destroy(self, ref: Ref) -> None:
         finding.destroy(self.session, ref)
