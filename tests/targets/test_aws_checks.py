@@ -179,8 +179,11 @@ def test_a_test_is_isolated_and_leaves_nothing(cloud: AwsEmulator) -> None:
     assert "PublicIpAddress" not in shown and "IamInstanceProfile" not in shown and "KeyName" not in shown
     assert shown["MetadataOptions"]["HttpTokens"] == "required"
     seen = aws.observe(instance)
-    assert seen.state == "running (system ok, instance initializing)"
-    assert (seen.alive, seen.addresses) == (True, (shown["PrivateIpAddress"],))
+    assert (seen.state, seen.alive, seen.addresses) == ("running", True, (shown["PrivateIpAddress"],))
+    assert [(status.name, status.words) for status in seen.statuses] == [
+        ("system status", "ok"),
+        ("instance status", "initializing"),
+    ]
     aws.stop(instance, journal)
     assert {ref.kind for ref in aws.find("job-test")} == {"disk", "image"}
     again = aws.launch(made, image, Placement(), journal, Meter())

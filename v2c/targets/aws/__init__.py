@@ -16,8 +16,8 @@ from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import GIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
 from v2c.sizing import choose
-from v2c.targets import TargetFeatures
-from v2c.targets.aws import catalogue, checking, finding, images, readback, reserving, staging, upload
+from v2c.targets import Target, TargetFeatures, Tell
+from v2c.targets.aws import catalogue, checking, dry, finding, images, readback, reserving, staging, upload
 from v2c.targets.aws.launch import Instances
 from v2c.targets.aws.options import Options, parse
 from v2c.targets.aws.session import Session
@@ -40,16 +40,15 @@ class AwsTarget:
 
     platform = "aws"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, session: Session | None = None) -> None:
         self.options = options
-        self.session = Session(options.region, options.profile)
+        self.session = session or Session(options.region, options.profile)
         self.instances = Instances(self.session, options)
+        usual = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB)
         if options.via == "s3-import":
-            self.features = TargetFeatures(
-                chunk=staging.ImportWriter.chunk, parallel=staging.PARALLEL, size_unit=GIB, rewritable=False, readable=False
-            )
+            self.features = replace(usual, chunk=staging.ImportWriter.chunk, parallel=staging.PARALLEL, rewritable=False)
         else:
-            self.features = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB, delta=True, readable=True)
+            self.features = replace(usual, delta=True, readable=True, dry=True)
 
     def size(self, plan: Plan) -> Plan:
         """The type that was named, else the smallest that holds the machine; none when nothing does, which `check` tells."""
@@ -111,3 +110,6 @@ class AwsTarget:
 
     def destroy(self, ref: Ref) -> None:
         finding.destroy(self.session, ref)
+
+    def dry(self, tell: Tell) -> Target:
+        return AwsTarget(self.options, dry.DrySession(self.session, tell))

@@ -65,11 +65,11 @@ def _may(session: Session, action: str) -> bool:
 
 
 def _dry(method: str, **params: Any) -> Callable[[Session], Any]:
-    return lambda session: session.call("ec2", method, DryRun=True, **params)
+    return lambda session: session.probe("ec2", method, DryRun=True, **params)
 
 
 def _absent(method: str, **params: Any) -> Callable[[Session], Any]:
-    return lambda session: session.call("ebs", method, **params)
+    return lambda session: session.probe("ebs", method, **params)
 
 
 _BLOCK = bytes(api().ebs.block)

@@ -10,7 +10,7 @@ from v2c import state
 from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Journal
-from v2c.model import Observation, Placement, Plan, Ref
+from v2c.model import Observation, Placement, Plan, Ref, StatusCheck, Verdict
 from v2c.targets.aws import names
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import ApiError, Session
@@ -19,6 +19,9 @@ POLL_S = 3.0  # how old an observation may be: EC2's buckets are shared by the w
 PICTURE_S = 20.0
 WAIT_S = 900.0
 ATTEMPTS = 20  # launches of one image, each with a client token of its own
+_CHECKS = {"SystemStatus": "system status", "InstanceStatus": "instance status"}
+_VERDICTS = {"ok": Verdict.PASS, "impaired": Verdict.FAIL}
+_UNKNOWN = (StatusCheck("status", Verdict.OBSERVED, ""),)
 _OVER = ("shutting-down", "terminated")
 
 
@@ -29,7 +32,6 @@ class _Seen:
     at: float
     observation: Observation
     pictured: float = 0.0
-    checks: str = ""
 
 
 @dataclass
@@ -236,12 +238,13 @@ class Instances:
         console = self._console(instance.id) or (before.observation.console if before else "")
         pictured = before.pictured if before else 0.0
         picture = before.observation.screenshot if before else ""
-        checks = before.checks if before else ""
+        statuses = before.observation.statuses if before else ()
         if word == "running" and now - pictured > PICTURE_S:
-            picture, checks, pictured = self._picture(instance.id) or picture, self._checks(instance.id), now
+            picture, pictured = self._picture(instance.id) or picture, now
+        if word == "running" and any(status.verdict is Verdict.OBSERVED for status in statuses or _UNKNOWN):
+            statuses = self._statuses(instance.id)
         addresses = tuple(found[key] for key in ("PrivateIpAddress", "PublicIpAddress") if found.get(key))
-        shown = f"{word} ({checks})" if checks and word == "running" else word
-        return _Seen(now, Observation(shown, alive, console, picture, addresses), pictured, checks)
+        return _Seen(now, Observation(word, alive, console, picture, addresses, statuses=statuses), pictured)
 
     def _console(self, id: str) -> str:
         try:
@@ -252,11 +255,11 @@ class Instances:
             return ""
         return told.encode("latin-1", "replace").decode("utf-8", "replace")  # the SDK takes each byte for a character
 
-    def _checks(self, id: str) -> str:
-        """EC2's own status checks, in words: of the host ("system") and of the guest's network ("instance")."""
+    def _statuses(self, id: str) -> tuple[StatusCheck, ...]:
+        """EC2's own checks: of the host, and of the guest's network (its card answers ARP, so ENA and DHCP work)."""
         found = self.session.call("ec2", "describe_instance_status", InstanceIds=[id])["InstanceStatuses"]
-        kinds = {"system": "SystemStatus", "instance": "InstanceStatus"}
-        return ", ".join(f"{word} {found[0].get(key, {}).get('Status', '?')}" for word, key in kinds.items()) if found else ""
+        told = {name: str(found[0].get(key, {}).get("Status", "?")) if found else "initializing" for key, name in _CHECKS.items()}
+        return tuple(StatusCheck(name, _VERDICTS.get(word, Verdict.OBSERVED), word) for name, word in told.items())
 
     def _picture(self, id: str) -> str:
         """The screen in a file of v2c's own; empty when there is none."""

@@ -32,7 +32,10 @@ class ApiError(TargetError):
 
 
 class Session:
-    """Calls to one region. Thread-safe. `job`: whose step is asked whether to stop, and told what is waited for."""
+    """Calls to one region. Thread-safe. `job`: whose step is asked whether to stop, and told what is waited for. `dry`: calls
+    that change something are told, not made (dry.py)."""
+
+    dry = False
 
     def __init__(self, region: str, profile: str = "") -> None:
         self.region, self.profile = region, profile
@@ -94,6 +97,10 @@ class Session:
             return answer
 
         return self.patiently(once, method, passing, patient=patient)
+
+    def probe(self, service: str, method: str, **params: Any) -> dict[str, Any]:
+        """A call that cannot change anything, though its name says so: EC2's DryRun, or one about things that do not exist."""
+        return self.call(service, method, **params)
 
     def patiently(self, once: Callable[[], T], method: str, passing: Passing | None = None, *, patient: bool = True) -> T:
         """The same for anything that asks AWS: `once` is repeated, `method` names it in errors. Without `patient` it is for

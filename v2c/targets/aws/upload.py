@@ -107,8 +107,11 @@ class EbsWriter:
     def _adopt(self) -> tuple[str, bool, bool]:
         """(snapshot, whether it is complete, whether nothing is known of its blocks): the noted generation's, else a new one."""
         there = {names.tagged(s).get(names.GENERATION, ""): s for s in self._all()}
-        found = there.get(str(self._generation))
         known = {ref.id for ref in self._journal.refs("disk")}
+        if self._generation < 0:  # nothing was noted, as in a copy of a journal: what it lists tells
+            ours = [int(generation) for generation, s in there.items() if s["SnapshotId"] in known and generation.isdigit()]
+            self._generation = max(ours, default=-1)
+        found = there.get(str(self._generation))
         tried = any((intent.kind, intent.name) == ("disk", self._name()) for intent in self._journal.pending())
         if found is not None and found["State"] not in ("pending", "completed"):
             found, tried = None, False
@@ -203,6 +206,8 @@ class EbsWriter:
     def put(self, index: int, data: Block, digest: bytes) -> None:
         if not 0 <= index * BLOCK < self._size:
             raise TargetError(f"block {index} lies beyond the end of {self._disk.id}")
+        if self._completed and self._session.dry:
+            return  # a dry run has no blocks to compare
         if self._completed:
             raise TargetError(
                 f"the snapshot {self.snapshot} is complete and takes no more blocks", remedy="begin anew with --again"
