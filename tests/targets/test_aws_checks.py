@@ -98,7 +98,7 @@ def test_the_listed_rights_are_all_that_is_called(cloud: AwsEmulator) -> None:
         for r in cloud.requests
         if r.operation
     }
-    listed = {action for group in known_rights() if group.name not in ("key", "staging") for action in group.actions}
+    listed = {action for group in known_rights() if group.name != "key" for action in group.actions}
     # tags come with what is made; a volume is only deleted when an instance left one; keys and defaults are asked when needed
     assert called <= listed
     assert listed - called <= {"servicequotas:GetAWSDefaultServiceQuota", "ec2:DescribeKeyPairs", "ec2:DeleteVolume"}
@@ -231,8 +231,6 @@ def test_a_reservation_is_made_once_used_and_released(cloud: AwsEmulator) -> Non
         ("eu-west-1?volume-type=floppy", "gp2, gp3"),
         ("eu-west-1?imds=maybe", "required, optional"),
         ("eu-west-1?reserve=long", "number of hours"),
-        ("eu-west-1?via=s3-import", "go together"),
-        ("eu-west-1?via=post", "ebs, s3-import"),
     ],
 )
 def test_locators_that_make_no_sense(rest: str, words: str) -> None:

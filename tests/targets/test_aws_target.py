@@ -39,21 +39,3 @@ class TestAws(TargetContract):
 
     def kept(self, place: Path, name: str) -> bool:
         return False
-
-
-class TestByWayOfS3(TestAws):
-    """Blocks of 2 MiB in parts of an object, of which AWS makes the snapshot."""
-
-    intents = 4  # upload, import, disk, image
-
-    def make(self, folder: Path) -> Target:
-        return self.clouds.target(folder, f"&via=s3-import&bucket={self.clouds[folder].bucket}")
-
-    def inventory(self, place: Path) -> Mapping[str, object]:
-        emulator = self.clouds[place]
-        staged = [line for line in emulator.left() if line.startswith(("object", "upload"))]
-        imports = dict.fromkeys(emulator.cloud.store.table("eu-west-1", "imports"), "")
-        return {k: v for k, v in super().inventory(place).items() if k not in imports} | dict.fromkeys(staged, "")
-
-    def bulky(self, place: Path) -> set[str]:
-        return {name for name in self.inventory(place) if name.startswith(("snap-", "vol-", "object", "upload"))}

@@ -8,7 +8,6 @@ catalogue of instance types, S3. What it simplifies is done here: see `front.OPE
     moto.jsonl      what was asked of moto    snapshots/      raw files of blocks          machines/    consoles
 """
 
-import json
 import os
 import threading
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from typing import Any, Self
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # read when moto makes a region: its images have no disks
 
 from moto.core.base_backend import BackendDict
-from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
 from v2c.emulators.aws import instances
@@ -35,11 +33,6 @@ from v2c.platforms import folders
 
 REGION = "eu-west-1"
 USER = "migrator"  # has the rights that drivers/aws/rights.toml lists, and no others
-# who may read the bucket for an import (VM Import's required permissions)
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"Service": "vmie.amazonaws.com"}, "Action": "sts:AssumeRole"}],
-}
 EVERYTHING = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
 
 
@@ -74,11 +67,6 @@ class AwsEmulator:
     @pace.setter
     def pace(self, pace: Pace) -> None:
         self.cloud.pace = pace
-
-    @property
-    def bucket(self) -> str:
-        """A bucket for `&via=s3-import&bucket=`."""
-        return f"v2c-staging-{self.cloud.account}"
 
     @property
     def url(self) -> str:
@@ -173,8 +161,6 @@ class AwsEmulator:
         subnet = next(s for s in instances.subnets(self.cloud, REGION).values() if s.availability_zone == zone)
         group = network.create_security_group("servers", "where moved servers live", vpc_id=subnet.vpc_id)
         self._place = (subnet.id, group.id)
-        iam_backends[self.cloud.account]["aws"].create_role("vmimport", json.dumps(TRUST), "/", None, "", [], "3600")
-        s3_backends[self.cloud.account]["aws"].create_bucket(self.bucket, REGION)
         front.replay()
         for region in {region for region, _ in self.cloud.store.all("instances")}:
             for instance in self.cloud.store.table(region, "instances").values():  # their machines ended with their emulator
@@ -201,6 +187,3 @@ def _forget(account: str) -> None:
     known: Any = BackendDict
     for backends in list(known._instances):
         dict.pop(backends, account, None)
-    for name, owner in list(s3_backends.bucket_accounts.items()):
-        if account in owner:
-            del s3_backends.bucket_accounts[name]

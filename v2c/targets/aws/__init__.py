@@ -1,9 +1,8 @@
-"""Amazon EC2: disks by EBS direct (or by way of S3), an image of them, instances of it.
+"""Amazon EC2: disks by EBS direct, an image of them, instances of it.
 
 `aws:REGION[?subnet=ID&security-group=ID[,ID]&type=TYPE&kms=KEY-ARN&volume-type=gp3&key-name=NAME&profile=NAME&role=NAME
-&imds=required|optional&reserve=HOURS&via=s3-import&bucket=NAME]`. A job makes: a snapshot per disk, one image, an instance with
-its volumes, for a test a security group without rules, and the capacity reservation that was asked for. All carry the tag
-v2c-job. By way of S3 it makes objects below v2c/JOB/, too, which a finished migration removes.
+&imds=required|optional&reserve=HOURS]`. A job makes: a snapshot per disk, one image, an instance with its volumes, for a test a
+security group without rules, and the capacity reservation that was asked for. All carry the tag v2c-job.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from v2c.journal import Journal
 from v2c.model import GIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
 from v2c.sizing import choose
 from v2c.targets import Target, TargetFeatures, Tell
-from v2c.targets.aws import catalogue, checking, dry, finding, images, readback, reserving, staging, upload
+from v2c.targets.aws import catalogue, checking, dry, finding, images, readback, reserving, upload
 from v2c.targets.aws.launch import Instances
 from v2c.targets.aws.options import Options, parse
 from v2c.targets.aws.session import Session
@@ -32,9 +31,6 @@ def open_target(rest: str) -> "AwsTarget":
     return AwsTarget(parse(rest))
 
 
-_PASSING = ("reservation", "network", "volume", "staging", "import")  # what only the migration needed
-
-
 class AwsTarget:
     """One region of the account that the SDK's own settings name."""
 
@@ -44,11 +40,9 @@ class AwsTarget:
         self.options = options
         self.session = session or Session(options.region, options.profile)
         self.instances = Instances(self.session, options)
-        usual = TargetFeatures(chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB)
-        if options.via == "s3-import":
-            self.features = replace(usual, chunk=staging.ImportWriter.chunk, parallel=staging.PARALLEL, rewritable=False)
-        else:
-            self.features = replace(usual, delta=True, readable=True, dry=True)
+        self.features = TargetFeatures(
+            chunk=upload.BLOCK, parallel=upload.PARALLEL, size_unit=GIB, delta=True, readable=True, dry=True
+        )
 
     def size(self, plan: Plan) -> Plan:
         """The type that was named, else the smallest that holds the machine; none when nothing does, which `check` tells."""
@@ -72,14 +66,10 @@ class AwsTarget:
 
     def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
         self.session.job = journal.job
-        if self.options.via == "s3-import":
-            return staging.writing(self.session, self.options, plan, disk, journal)
         return upload.writing(self.session, self.options, plan, disk, journal, base)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         self.session.job = plan.job
-        if not self.features.readable:
-            raise TargetError("what came by way of S3 is not read back", remedy="leave &via= out")
         return readback.read(self.session, disk, indexes)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
@@ -98,15 +88,13 @@ class AwsTarget:
         self.instances.stop(instance, journal)
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
-        for ref in [
-            ref for ref in self.find(journal.job) if ref.kind in ("reservation", "network", "volume", "staging", "import")
-        ]:
+        for ref in [ref for ref in self.find(journal.job) if ref.kind in ("reservation", "network", "volume")]:
             finding.destroy(self.session, ref)
             journal.undone(ref)
             yield ref
 
     def find(self, job: str) -> Iterator[Ref]:
-        return finding.find(self.session, job, self.options.bucket)
+        return finding.find(self.session, job)
 
     def destroy(self, ref: Ref) -> None:
         finding.destroy(self.session, ref)

@@ -5,18 +5,15 @@ from typing import Any
 
 from v2c.errors import TargetError
 from v2c.model import Ref
-from v2c.targets.aws import images, launch, names, staging
+from v2c.targets.aws import images, launch, names
 from v2c.targets.aws.session import ApiError, Session
 
 LIVING = ["pending", "running", "stopping", "stopped", "shutting-down"]
 
 
-def find(session: Session, job: str, bucket: str = "") -> Iterator[Ref]:
+def find(session: Session, job: str) -> Iterator[Ref]:
     """Everything of the job, in the order it is made in."""
     ours = names.ours(job)
-    if bucket:
-        yield from staging.find(session, bucket, job)
-        yield from (Ref.of("import", task["ImportTaskId"], job=job) for task in _imports(session, ours))
     active = [*ours, {"Name": "state", "Values": ["active", "pending"]}]
     for found in session.pages("ec2", "describe_capacity_reservations", "CapacityReservations", Filters=active):
         yield Ref.of("reservation", found["CapacityReservationId"], job=job)
@@ -42,9 +39,6 @@ def instances(session: Session, job: str, *more: dict[str, Any]) -> Iterator[dic
 
 def destroy(session: Session, ref: Ref) -> None:
     """Removes it, and first what of the same job stands in the way. Absent is success."""
-    if ref.kind == "staging":
-        staging.remove(session, ref)
-        return
     found = _described(session, ref)
     if found is None:
         return
@@ -63,12 +57,6 @@ def destroy(session: Session, ref: Ref) -> None:
             for instance in instances(session, job, {"Name": "instance.group-id", "Values": [ref.id]}):
                 launch.terminate(session, instance["InstanceId"])
             launch.drop_group(session, ref.id)
-        case "import":
-            about = found["SnapshotTaskDetail"]
-            if about["Status"] == "completed":
-                _quietly(session, "delete_snapshot", "InvalidSnapshot.NotFound", SnapshotId=about["SnapshotId"])
-            else:
-                _quietly(session, "cancel_import_task", "InvalidConversionTaskId.Malformed", ImportTaskId=ref.id)
         case "volume":
             _quietly(session, "delete_volume", "InvalidVolume.NotFound", VolumeId=ref.id)
         case "reservation":
@@ -82,7 +70,6 @@ def _described(session: Session, ref: Ref) -> dict[str, Any] | None:
         "disk": ("describe_snapshots", "SnapshotIds", "Snapshots"),
         "image": ("describe_images", "ImageIds", "Images"),
         "network": ("describe_security_groups", "GroupIds", "SecurityGroups"),
-        "import": ("describe_import_snapshot_tasks", "ImportTaskIds", "ImportSnapshotTasks"),
         "volume": ("describe_volumes", "VolumeIds", "Volumes"),
         "reservation": ("describe_capacity_reservations", "CapacityReservationIds", "CapacityReservations"),
     }
@@ -96,32 +83,12 @@ def _described(session: Session, ref: Ref) -> dict[str, Any] | None:
         asked: dict[str, Any] = {key: [ref.id]}
         things = session.call("ec2", method, **asked)[members]
     except ApiError as error:
-        if ".NotFound" not in error.code and ".Unavailable" not in error.code and ".Malformed" not in error.code:
+        if ".NotFound" not in error.code and ".Unavailable" not in error.code:
             raise
-        return None
-    if ref.kind == "import" and things and not _unclaimed(session, things[0]):
         return None
     if not things or (ref.kind == "reservation" and things[0]["State"] not in ("active", "pending")):
         return None
     return dict(things[0])
-
-
-def _imports(session: Session, ours: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Imports under way, and those whose snapshot nobody has taken over yet."""
-    for task in session.pages("ec2", "describe_import_snapshot_tasks", "ImportSnapshotTasks", Filters=ours):
-        if _unclaimed(session, task):
-            yield task
-
-
-def _unclaimed(session: Session, task: dict[str, Any]) -> bool:
-    about = task["SnapshotTaskDetail"]
-    if about["Status"] != "completed":
-        return bool(about["Status"] == "active")
-    try:
-        found = session.call("ec2", "describe_snapshots", SnapshotIds=[about["SnapshotId"]])["Snapshots"]
-    except ApiError:
-        return False
-    return bool(found) and names.TAG not in names.tagged(found[0])
 
 
 def drop_snapshot(session: Session, id: str, job: str) -> None:

@@ -23,8 +23,6 @@ class Options:
     reserve: str = ""
     imds: str = "required"
     role: str = ""  # instance profile of the real instance
-    via: str = "ebs"
-    bucket: str = ""  # for via=s3-import
 
     @property
     def groups(self) -> list[str]:
@@ -37,7 +35,7 @@ class Options:
         return int(self.reserve or 0)
 
 
-_CHOICES = {"imds": ("required", "optional"), "via": ("ebs", "s3-import")}
+_CHOICES = {"imds": ("required", "optional")}
 
 
 def parse(rest: str) -> Options:
@@ -57,6 +55,4 @@ def parse(rest: str) -> Options:
             raise UsageError(f'"aws:{rest}": {word}={getattr(options, name)} is not one of {", ".join(filter(None, choices))}')
     if options.reserve and not (options.reserve.isdigit() and 0 < options.hours <= 24 * 31):
         raise UsageError(f'"aws:{rest}": reserve={options.reserve} is no number of hours', remedy="write reserve=4, for one")
-    if (options.via == "s3-import") != bool(options.bucket):
-        raise UsageError(f'"aws:{rest}": via=s3-import and bucket=NAME go together', remedy="give both, or neither")
     return options
