@@ -14,7 +14,7 @@ from v2c.model import Ref
 from v2c.targets import Target, open_target
 
 REGION = "eu-west-1"
-QUICK = Pace(visible_s=0.05, completing_s=0.1, image_s=0.1, pending_s=0.1, ending_s=0.1, import_s=0.1)
+QUICK = Pace(visible_s=0.05, completing_s=0.1, image_s=0.1, pending_s=0.1, ending_s=0.1)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ class Places:
         emulator = self[folder]
         found: dict[str, object] = {}
         with emulator.cloud.store.lock:
-            for kind in ("snapshots", "images", "instances", "volumes", "reservations", "imports"):
+            for kind in ("snapshots", "images", "instances", "volumes", "reservations"):
                 for id, record in emulator.cloud.store.table(REGION, kind).items():
                     if record.get("State") not in ({"Code": 48, "Name": "terminated"}, "cancelled"):
                         blocks = sorted(emulator.cloud.blocks(record).held.items()) if kind == "snapshots" else ()

@@ -115,9 +115,6 @@ class AwsEmulator:
                 if instance["State"]["Name"] not in ("terminated", "shutting-down"):
                     found.append(f"instance {instance['InstanceId']}")
         found += [f"reservation {r['CapacityReservationId']}" for _, r in all("reservations") if r["State"] == "active"]
-        found += [
-            f"import {task['ImportTaskId']}" for _, task in all("imports") if task["SnapshotTaskDetail"]["Status"] == "active"
-        ]
         for groups in instances.network(self.cloud, REGION).groups.values():
             found += [f"group {g.id}" for g in groups.values() if g.name not in ("default", "servers")]
         for name, bucket in s3_backends[self.cloud.account]["aws"].buckets.items():

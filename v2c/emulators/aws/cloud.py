@@ -18,8 +18,8 @@ class Pace:
     """How long things take, in seconds: short where AWS takes minutes, never nothing, because that is what clients forget.
 
     `visible_s`: until a started snapshot can be written to. `completing_s`: a completed one's way to "completed".
-    `image_s`, `pending_s`, `ending_s`, `import_s`: an image's, a starting and an ending instance's, an import's. `page`: the
-    most blocks that one page of a list shows.
+    `image_s`, `pending_s`, `ending_s`: an image's, a starting and an ending instance's. `page`: the most blocks that one page
+    of a list shows.
     """
 
     visible_s: float = 0.2
@@ -27,7 +27,6 @@ class Pace:
     image_s: float = 0.3
     pending_s: float = 0.4
     ending_s: float = 0.4
-    import_s: float = 1.0
     page: int = 10000
 
 

@@ -16,7 +16,7 @@ from botocore.model import OperationNotFoundError
 from moto.moto_api._internal import mock_random
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from v2c.emulators.aws import account, ebs, images, imports, instances
+from v2c.emulators.aws import account, ebs, images, instances
 from v2c.emulators.aws.access import Access
 from v2c.emulators.aws.cloud import Call, Cloud, Operation
 from v2c.emulators.aws.wire import Answer, Asked, Inquiry, Refusal, answered, parameters, refused, understood
@@ -25,7 +25,7 @@ from v2c.emulators.ledger import Requests
 
 OPERATIONS: dict[str, dict[str, Operation]] = {
     "ebs": ebs.OPERATIONS,
-    "ec2": {**images.OPERATIONS, **instances.OPERATIONS, **account.EC2, **imports.OPERATIONS},
+    "ec2": {**images.OPERATIONS, **instances.OPERATIONS, **account.EC2},
     "servicequotas": account.QUOTA_OPERATIONS,
 }
 LIES = ("lost-block", "wrong-block", "wrong-checksum", "capacity")  # faults that an operation itself commits
@@ -93,7 +93,7 @@ class Front:
         tagged = params.get("TagSpecifications") or (params.get("Tags") and asked.operation == "StartSnapshot")
         if tagged:
             actions.append("ec2:CreateTags")
-        if params.get("IamInstanceProfile") or asked.operation == "ImportSnapshot":
+        if params.get("IamInstanceProfile"):
             actions.append("iam:PassRole")
         resource = "*"
         if asked.service == "ebs":
