@@ -1,7 +1,7 @@
 """What is answered: a status, a body, headers; refusals come in ARM's envelope, or in the storage service's."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 
@@ -37,8 +37,6 @@ def of_arm(refusal: Refusal) -> Answer:
 
 def of_storage(refusal: Refusal) -> Answer:
     """A refusal of the storage service."""
-    text = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message></Error>'
+    words = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
+    text = f'<?xml version="1.0" encoding="utf-8"?><Error>{words}</Error>'
     return Answer(refusal.status, text.encode(), {"x-ms-error-code": refusal.code, **refusal.headers}, "application/xml")
-
-
-Deferred = Callable[[], object]

@@ -41,7 +41,7 @@ def put(cloud: Cloud, call: Call) -> Answer:
     if option == "Upload":
         size = creation.get("uploadSizeBytes", 0)
         if not LEAST <= size <= MOST or (size - vhd.FOOTER) % MIB:
-            text = f"The value '{size}' of 'uploadSizeBytes' is invalid: a whole number of MiB and 512 bytes, from {LEAST} to {MOST}."
+            text = f"The value '{size}' of 'uploadSizeBytes' is invalid: whole MiB and 512 bytes, from {LEAST} to {MOST}."
             raise Refusal(400, "InvalidParameter", text)
         cloud.pages.create(blob, size)
         disk.properties["diskState"] = "ReadyToUpload"
@@ -71,7 +71,13 @@ def patch(cloud: Cloud, call: Call) -> Answer:
     if "tags" in call.body:
         disk.shown["tags"] = call.body["tags"]
     wanted = call.body.get("properties", {})
-    if unknown := set(wanted) - {"osType", "supportedCapabilities", "supportsHibernation", "networkAccessPolicy", "publicNetworkAccess"}:
+    if unknown := set(wanted) - {
+        "osType",
+        "supportedCapabilities",
+        "supportsHibernation",
+        "networkAccessPolicy",
+        "publicNetworkAccess",
+    }:
         raise Refusal(409, "PropertyChangeNotAllowed", f"Changing {', '.join(sorted(unknown))} is not one that this double has.")
     disk.properties.update(wanted)
     cloud.store.save(disk)

@@ -16,7 +16,11 @@ def group_put(cloud: Cloud, call: Call) -> Answer:
     if before and before.shown["location"] != call.body.get("location"):
         raise Refusal(409, "InvalidResourceGroupLocation", f"Invalid resource group location: '{name}' already exists elsewhere.")
     shown: dict[str, Any] = {"id": call.group, "name": name, "type": "Microsoft.Resources/resourceGroups"}
-    shown |= {"location": call.body["location"], "tags": call.body.get("tags", {}), "properties": {"provisioningState": "Succeeded"}}
+    shown |= {
+        "location": call.body["location"],
+        "tags": call.body.get("tags", {}),
+        "properties": {"provisioningState": "Succeeded"},
+    }
     cloud.store.save(Resource(shown))
     return in_json(200 if before else 201, shown)
 
@@ -52,7 +56,9 @@ def permissions(cloud: Cloud, call: Call) -> Answer:
 
 def usages(cloud: Cloud, call: Call) -> Answer:
     if call.names["location"].lower() != cloud.location:
-        raise Refusal(400, "NoRegisteredProviderFound", f"No registered resource provider found for location '{call.names['location']}'.")
+        raise Refusal(
+            400, "NoRegisteredProviderFound", f"No registered resource provider found for location '{call.names['location']}'."
+        )
     now = vms.used(cloud)
     names = {"cores", "virtualMachines", *(size["family"] for size in cloud.sizes.values()), *cloud.quotas}
     value = [
@@ -136,7 +142,9 @@ def reservation_put(cloud: Cloud, call: Call) -> Answer:
     if size is None or size.get("restricted"):
         raise Refusal(409, "SkuNotAvailable", f"The size {wanted.get('name')} is not available in {cloud.location}.")
     if vms.used(cloud).get("cores", 0) + size["vcpus"] * wanted.get("capacity", 1) > cloud.quotas.get("cores", 100):
-        raise Refusal(409, "OperationNotAllowed", "Operation could not be completed as it results in exceeding approved cores quota.")
+        raise Refusal(
+            409, "OperationNotAllowed", "Operation could not be completed as it results in exceeding approved cores quota."
+        )
     before = cloud.store.get(reservation.id)
     cloud.store.save(reservation)
     shown = reservation.shown

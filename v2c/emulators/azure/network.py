@@ -26,7 +26,9 @@ def nsg_put(cloud: Cloud, call: Call) -> Answer:
         about = rule["properties"]
         place = (about["direction"], about.get("priority"))
         if not 100 <= (about.get("priority") or 0) <= 4096 or place in seen:
-            raise Refusal(400, "SecurityRuleConflict", f"Rule {rule.get('name')}: priority {about.get('priority')} is taken or invalid.")
+            raise Refusal(
+                400, "SecurityRuleConflict", f"Rule {rule.get('name')}: priority {about.get('priority')} is taken or invalid."
+            )
         seen.add(place)
     before = cloud.store.get(group.id)
     cloud.store.save(group)
@@ -116,7 +118,9 @@ def _nsg_of(nic: Resource) -> str:
 def _address(cloud: Cloud, subnet: Resource, wanted: str) -> str:
     network = ipaddress.ip_network(subnet.properties["addressPrefix"])
     taken = {
-        configuration["properties"].get("privateIPAddress") for nic in _nics(cloud) for configuration in nic.properties["ipConfigurations"]
+        configuration["properties"].get("privateIPAddress")
+        for nic in _nics(cloud)
+        for configuration in nic.properties["ipConfigurations"]
     }
     free = (str(address) for address in list(network.hosts())[RESERVED - 2 :] if str(address) not in taken)
     if wanted:

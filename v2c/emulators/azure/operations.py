@@ -26,7 +26,9 @@ class Operations:
         self.pace_s = pace_s
         self._all: dict[str, _Operation] = {}
 
-    def begin(self, base: str, subscription: str, work: Callable[[], object], *, status: int = 202, body: object = None) -> Answer:
+    def begin(
+        self, base: str, subscription: str, work: Callable[[], object], *, status: int = 202, body: object = None
+    ) -> Answer:
         """Starts the work; the answer tells where its state (Azure-AsyncOperation) and its result (Location) can be had."""
         id = str(uuid.uuid4())
         operation = self._all[id] = _Operation(time.monotonic() + self.pace_s)

@@ -24,7 +24,7 @@ from v2c.emulators.azure.ranges import Ranges
 
 PAGE = 512
 MOST = 4 << 20  # bytes of one Put Page
-_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _VERSION = re.compile(r"20\d\d-\d\d-\d\d")
 
 
@@ -112,7 +112,7 @@ class Pages:
             self._clear(blob, start, end)
             return Answer(201, headers=_told(blob))
         if operation == "GetPageRanges":
-            start, end = _bounds(headers, blob.size) if _asked(headers) else (0, blob.size)
+            start, end = _bounds(headers, blob.size) if asked(headers) else (0, blob.size)
             parts = "".join(
                 f"<PageRange><Start>{a}</Start><End>{b - 1}</End></PageRange>" for a, b in blob.ranges.within(start, end)
             )
@@ -161,15 +161,15 @@ class Pages:
     @staticmethod
     def _get(blob: Blob, headers: Mapping[str, str]) -> Answer:
         size = blob.size
-        asked = _asked(headers)
-        start, end = (int(asked[1]), min(int(asked[2]) + 1, size)) if asked else (0, size)
+        wanted = asked(headers)
+        start, end = (int(wanted[1]), min(int(wanted[2] or size) + 1, size)) if wanted else (0, size)
         if start >= size or end <= start:
             raise Refusal(416, "InvalidRange", "The range specified is invalid for the current size of the resource.")
         if end - start > 64 << 20:
             raise Refusal(400, "InvalidInput", "this double answers at most 64 MiB at once")
         body = blob.read(start, end)
         more = {**_told(blob), "x-ms-blob-type": "PageBlob", "Accept-Ranges": "bytes"}
-        if not asked:
+        if not wanted:
             return Answer(200, body, more, "application/octet-stream")
         if headers.get("x-ms-range-get-content-md5") == "true":
             if end - start > MOST:
@@ -189,16 +189,17 @@ def operation(method: str, query: Mapping[str, str], headers: Mapping[str, str])
     return "GetBlobProperties" if method == "HEAD" and not comp else ""
 
 
-def _asked(headers: Mapping[str, str]) -> re.Match[str] | None:
+def asked(headers: Mapping[str, str]) -> re.Match[str] | None:
+    """The range of bytes that a request names: first, and last (empty: to the end)."""
     return _RANGE.fullmatch(headers.get("x-ms-range") or headers.get("range") or "")
 
 
 def _bounds(headers: Mapping[str, str], size: int) -> tuple[int, int]:
     """The range of pages that a request is about, half-open."""
-    asked = _asked(headers)
-    if asked is None:
+    wanted = asked(headers)
+    if wanted is None or not wanted[2]:
         raise Refusal(400, "MissingRequiredHeader", "Range or x-ms-range is missing")
-    start, end = int(asked[1]), int(asked[2]) + 1
+    start, end = int(wanted[1]), int(wanted[2]) + 1
     if start % PAGE or end % PAGE or end <= start or end > size:
         raise Refusal(416, "InvalidPageRange", "The page range specified is invalid.")
     return start, end

@@ -1,4 +1,4 @@
-"""What Azure's own packages say a request must be: routes and API versions, the fields of bodies, and which of them are read-only.
+"""What Azure's own packages say a request must be: routes, API versions, the fields of bodies, which of them are read-only.
 
 Taken from the installed azure-mgmt-compute and azure-mgmt-network, nothing is copied: `build_*_request` functions hold method,
 path and api-version; `types` the wire format as TypedDicts; `visibility` of the models' fields what a client may not write.
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, ForwardRef, get_args, get_origin
+from typing import Any, ForwardRef, NotRequired, Required, get_args, get_origin
 from urllib.parse import parse_qs, urlsplit
 
-from typing_extensions import NotRequired, Required, get_type_hints, is_typeddict
+from typing_extensions import get_type_hints, is_typeddict
 
 # operation -> (package, builder, type of the body)
 OPERATIONS: Mapping[str, tuple[str, str, str]] = {

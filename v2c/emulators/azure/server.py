@@ -66,7 +66,9 @@ _HEADER = {"x-ms-request-id": "00000000-0000-0000-0000-000000000000", "x-ms-vers
 def refused(kind: str, storage: bool) -> Refusal | None:
     """The published failure behind a kind of fault; None: the connection is what fails."""
     if kind in ("busy", "throttle", "outage") and storage:
-        return Refusal(503, "ServerBusy", "The server is currently unable to receive requests. Please retry.", {"Retry-After": "1"})
+        return Refusal(
+            503, "ServerBusy", "The server is currently unable to receive requests. Please retry.", {"Retry-After": "1"}
+        )
     if kind == "throttle":
         return Refusal(429, "TooManyRequests", "The request was throttled. Try again after the time told.", {"Retry-After": "1"})
     if kind in ("busy", "outage"):
@@ -170,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The operation's name, what it is about, and how it is answered (given a fault that loses data)."""
         server, words = self.server, path.strip("/").split("/")
         if storage and words[0] == "bootdiag":
-            return "Diagnostics", words[-1], lambda _: vms.shown(server.cloud, words[1], words[-1], self.query)
+            return "Diagnostics", words[-1], lambda _: vms.shown(server.cloud, words[1], words[-1], self.query, self.told)
         if storage:
             name = pages.operation(self.command, self.query, self.told)
             return name or "Storage", self._subject(words), lambda kind: self._pages(name, words, kind)
@@ -183,7 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
         match = schema.find(self.command, path)
         if match is None:
             return "unknown", path, lambda _: self._unknown(path)
-        return match.route.operation, words[-1] if match.route.operation[-4:] != "list" else "", lambda _: self._arm(match)
+        about = [name for key, name in match.names.items() if key not in ("subscriptionid", "resourcegroupname")]
+        return match.route.operation, "/".join(about), lambda _: self._arm(match)
 
     def _subject(self, words: list[str]) -> str:
         disk = next((d for d in self.server.cloud.store.all() if d.hidden.get("guid") == (words[1:2] or [""])[0]), None)
@@ -220,7 +223,9 @@ class _Handler(BaseHTTPRequestHandler):
         if match.names.get("subscriptionid", "").lower() != cloud.subscription:
             raise Refusal(404, "SubscriptionNotFound", f"The subscription '{match.names['subscriptionid']}' could not be found.")
         if (version := self.query.get("api-version")) not in route.versions:
-            raise Refusal(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid; supported: {route.versions}.")
+            raise Refusal(
+                400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid; supported: {route.versions}."
+            )
         body = self._body()
         if wrong := schema.complaints(route, body):
             raise Refusal(400, "InvalidRequestContent", "; ".join(wrong))

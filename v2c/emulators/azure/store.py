@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 
-
 @dataclass
 class Resource:
     """A resource: what a GET shows, and what only the service knows."""

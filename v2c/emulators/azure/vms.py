@@ -1,9 +1,10 @@
 """Virtual machines from specialised disks. What is started really boots; its serial log and screen are had by a SAS."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from v2c.emulators.azure import disks, network
+from v2c.emulators.azure import disks, network, pages
 from v2c.emulators.azure.answers import Answer, Refusal, in_json
 from v2c.emulators.azure.calls import Call, Cloud, existing, known, listed, made, unchanged
 from v2c.emulators.azure.store import Resource
@@ -122,17 +123,23 @@ def diagnostics(cloud: Cloud, call: Call) -> Answer:
     return in_json(200, {key: link.replace("+", "%2B") for key, link in links.items()})
 
 
-def shown(cloud: Cloud, name: str, file: str, query: dict[str, str]) -> Answer:
-    """The serial log or the screen of a machine, by its SAS."""
+def shown(cloud: Cloud, name: str, file: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    """The serial log or the screen of a machine, by its SAS: a block blob, in whole or in part."""
     until = query.get("se", "0")
     if query.get("sig") != cloud.pages.signature(f"{name}/{file}", until) or time.time() > int(until):
         raise Refusal(403, "AuthenticationFailed", "Server failed to authenticate the request.")
-    if file == "serialconsole.log":
-        return Answer(200, cloud.machines.console(name).encode(), type="text/plain")
-    picture = cloud.machines.screenshot(name)
-    if not picture:
+    console = file == "serialconsole.log"
+    body = cloud.machines.console(name).encode() if console else cloud.machines.screenshot(name)
+    if not body and not console:
         raise Refusal(404, "BlobNotFound", "The specified blob does not exist.")
-    return Answer(200, picture, type="image/png")
+    kind = "text/plain" if console else "image/png"
+    if (asked := pages.asked(headers)) is None:
+        return Answer(200, body, {"x-ms-blob-type": "BlockBlob"}, kind)
+    start, end = int(asked[1]), min(int(asked[2] or 1 << 62) + 1, len(body))
+    if start >= len(body):
+        raise Refusal(416, "InvalidRange", "The range specified is invalid for the current size of the resource.")
+    more = {"x-ms-blob-type": "BlockBlob", "Content-Range": f"bytes {start}-{end - 1}/{len(body)}"}
+    return Answer(206, body[start:end], more, kind)
 
 
 def _boot(cloud: Cloud, vm: Resource) -> object:
@@ -175,7 +182,9 @@ def _size(cloud: Cloud, about: dict[str, Any]) -> dict[str, Any]:
     if (size := cloud.sizes.get(wanted)) is None:
         raise Refusal(400, "InvalidParameter", f"The value {wanted} provided for the VM size is not valid.")
     if size.get("restricted"):
-        raise Refusal(409, "SkuNotAvailable", f"The requested VM size {wanted} is currently not available in location '{cloud.location}'.")
+        raise Refusal(
+            409, "SkuNotAvailable", f"The requested VM size {wanted} is currently not available in location '{cloud.location}'."
+        )
     return size
 
 
@@ -195,7 +204,9 @@ def _disks(cloud: Cloud, about: dict[str, Any], size: dict[str, Any]) -> list[Re
         held.append(disk)
     luns = [entry.get("lun") for entry in entries[1:]]
     if len(luns) != len(set(luns)) or len(luns) > size["max_data_disks"]:
-        raise Refusal(409, "OperationNotAllowed", f"The size takes {size['max_data_disks']} data disks, each on a LUN of its own.")
+        raise Refusal(
+            409, "OperationNotAllowed", f"The size takes {size['max_data_disks']} data disks, each on a LUN of its own."
+        )
     boot = held[0].properties
     if boot.get("osType", "") != entries[0].get("osType"):
         raise Refusal(400, "InvalidParameter", f"osType is not that of the disk, {boot.get('osType')}.")
@@ -209,7 +220,9 @@ def _disks(cloud: Cloud, about: dict[str, Any], size: dict[str, Any]) -> list[Re
     able = [word.strip() for word in boot.get("supportedCapabilities", {}).get("diskControllerTypes", "SCSI").split(",")]
     controller = profile.get("diskControllerType", "SCSI" if "SCSI" in size["controllers"] else "NVMe")
     if controller not in size["controllers"] or controller not in able:
-        text = f"The VM size cannot boot with DiskControllerType {controller}: the size has {size['controllers']}, the disk {able}."
+        text = (
+            f"The VM size cannot boot with DiskControllerType {controller}: the size has {size['controllers']}, the disk {able}."
+        )
         raise Refusal(400, "InvalidParameter", text)
     return held
 

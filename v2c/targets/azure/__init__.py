@@ -1,9 +1,9 @@
 """Azure: disks uploaded straight into managed disks, and virtual machines made of them.
 
 `azure:SUBSCRIPTION/GROUP/LOCATION?subnet=VNET/SUBNET` and, if wanted, `&nsg=` (for the cut-over), `&test-subnet=`, `&size=`
-(else chosen), `&sku=` (of the disks, default Premium_LRS), `&os=windows`, `&endpoint=` (Azure Stack; or AZURE_RESOURCE_MANAGER_URL;
-sovereign clouds: AZURE_SDK_CLOUD_CONF), `&create-group`, `&reserve-capacity`. Who we are comes from azure-identity's chain, whom
-TLS trusts from REQUESTS_CA_BUNDLE.
+(else chosen), `&sku=` (of the disks, default Premium_LRS), `&os=windows`, `&endpoint=` (Azure Stack; AZURE_RESOURCE_MANAGER_URL
+says the same; sovereign clouds: AZURE_SDK_CLOUD_CONF), `&create-group`, `&reserve-capacity`. Who we are comes from
+azure-identity's chain, whom TLS trusts from REQUESTS_CA_BUNDLE.
 
     upload     a managed disk per disk, made for upload; 4 MiB pages by a SAS; a VHD's footer; the SAS ended
     register   the machine's description, in the tags of the boot disk
@@ -130,7 +130,7 @@ class AzureTarget:
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
         """What a test left when it was cut off, and the reserved capacity."""
         for found in list(self._inventory.of(journal.job)):
-            if found.role == TEST and found.ref.kind != "instance" or found.ref.kind == "reservation":
+            if (found.role == TEST and found.ref.kind != "instance") or found.ref.kind == "reservation":
                 self.destroy(found.ref)
                 journal.undone(found.ref)
                 yield found.ref

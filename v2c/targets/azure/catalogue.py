@@ -116,7 +116,9 @@ def _size(sku: Any, where: str) -> Size:
         preferred=bool(re.search(known.preferred, sku.name)),
     )
     # NVMe only: bootable when the guest has the driver, which is known after the repair; so by name only
-    general = bool(re.search(known.general, sku.name)) and able.get("CpuArchitectureType", "x64") == "x64" and "SCSI" in controllers
+    general = (
+        bool(re.search(known.general, sku.name)) and able.get("CpuArchitectureType", "x64") == "x64" and "SCSI" in controllers
+    )
     return Size(
         offer,
         family=str(sku.family or ""),

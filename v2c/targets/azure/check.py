@@ -58,13 +58,15 @@ class Check:
             yield Finding("azure.sku", Level.BLOCKER, self.place.sku, text, f"choose one of {', '.join(facts().skus)} with ?sku=")
         for number, disk in enumerate(self.plan.disks):
             if disk.target_size < limits.least_disk:
-                text = f"the disk has {disk.target_size // MIB} MiB, and Azure takes uploads of {limits.least_disk // MIB} MiB at least"
+                text = f"the disk has {disk.target_size // MIB} MiB, and Azure takes {limits.least_disk // MIB} MiB at least"
                 yield Finding("azure.disk", Level.BLOCKER, disk.disk, text, "make the disk larger at the source")
             if disk.target_size % MIB:
                 text = f"the disk has {disk.target_size} bytes, and Azure's have whole MiB"
                 yield Finding("azure.disk", Level.BLOCKER, disk.disk, text, "this is a mistake of v2c: report it")
             if number == 0 and disk.target_size > limits.most_boot_disk:
-                text = f"the disk has {disk.target_size // GIB} GiB, and Azure boots from {limits.most_boot_disk // GIB} GiB at most"
+                text = (
+                    f"the disk has {disk.target_size // GIB} GiB, and Azure boots from {limits.most_boot_disk // GIB} GiB at most"
+                )
                 yield Finding("azure.disk", Level.BLOCKER, disk.disk, text, "make the boot disk smaller at the source")
 
     def _rights(self) -> Iterator[Finding]:
@@ -81,7 +83,9 @@ class Check:
         try:
             granted = self.session.ask("the permissions cannot be read", ask)["value"]
         except TargetError as error:
-            yield Finding("azure.rights", Level.WARNING, self.place.group, error.text, "see that the rights of the README are given")
+            yield Finding(
+                "azure.rights", Level.WARNING, self.place.group, error.text, "see that the rights of the README are given"
+            )
             return
         wanted = list(facts().rights.always)
         wanted += facts().rights.create_group if self.place.create_group else ()
@@ -106,7 +110,9 @@ class Check:
             level = Level.WARNING if smaller and self.place.size else Level.BLOCKER
             yield Finding("azure.size", level, wanted, f"the size {wanted} does not fit: {why}", "choose another with ?size=")
         if "SCSI" not in size.controllers:
-            text = f"the size {wanted} shows its disks as NVMe: the guest must be able to boot from that, which the repair will tell"
+            text = (
+                f"the size {wanted} shows its disks as NVMe: the guest must be able to boot from that, which the repair will tell"
+            )
             level = Level.BLOCKER if firmware is Firmware.BIOS else Level.WARNING
             yield Finding("azure.controller", level, wanted, text, "choose a size with SCSI disks with ?size=")
         if self.place.sku.startswith("Premium") and not size.premium:
@@ -122,14 +128,21 @@ class Check:
         for name, need in needs:
             row = known.get(name.lower())
             if row is not None and row.current_value + need > row.limit:
-                text = f"the quota {name} has {row.limit - row.current_value} left in {self.place.location}, and {need} are needed"
-                yield Finding("azure.quota", Level.BLOCKER, name, text, "have the quota raised, or choose another size or location")
+                text = (
+                    f"the quota {name} has {row.limit - row.current_value} left in {self.place.location}, and {need} are needed"
+                )
+                yield Finding(
+                    "azure.quota", Level.BLOCKER, name, text, "have the quota raised, or choose another size or location"
+                )
 
     def _names(self) -> Iterator[Finding]:
         """Names carry the job's own digits, so what is there is ours, or a stranger chose the same on purpose."""
         names = [name_of(self.plan, f"disk{number}") for number in range(len(self.plan.disks))]
         compute, group = self.session.compute, self.place.group
-        found = {disk.name: disk for disk in self.session.list("the disks cannot be listed", lambda: compute.disks.list_by_resource_group(group))}
+        found = {
+            disk.name: disk
+            for disk in self.session.list("the disks cannot be listed", lambda: compute.disks.list_by_resource_group(group))
+        }
         machines = self.session.list("the machines cannot be listed", lambda: compute.virtual_machines.list(group))
         found |= {vm.name: vm for vm in machines}
         for name in (*names, name_of(self.plan), name_of(self.plan, TEST)):
@@ -157,7 +170,9 @@ class Check:
         subnets = self.session.network.subnets
         subnet = self.session.look("the subnet cannot be read", lambda: subnets.get(group, vnet, name))
         if subnet is None:
-            yield Finding("azure.subnet", Level.BLOCKER, f"{vnet}/{name}", f"there is no subnet {vnet}/{name}", "correct ?subnet=")
+            yield Finding(
+                "azure.subnet", Level.BLOCKER, f"{vnet}/{name}", f"there is no subnet {vnet}/{name}", "correct ?subnet="
+            )
             return
         about = subnet.properties
         prefixes = about.address_prefixes or ([about.address_prefix] if about.address_prefix else [])
@@ -174,5 +189,3 @@ def _allows(entry: Any, action: str) -> bool:
         return any(fnmatch.fnmatchcase(action.lower(), pattern.lower()) for pattern in patterns)
 
     return any_of(entry.get("actions") or []) and not any_of(entry.get("notActions") or [])
-
-

@@ -1,8 +1,8 @@
 """A managed disk that is being uploaded: made, opened by a SAS, fenced, closed.
 
 A SAS lets whoever holds it write. So a worker puts its own name into the disk's tags, has a new SAS made (which ends the one
-before it), and looks at the tag again before it uses it: a worker that was frozen meanwhile finds its SAS dead and another name on
-the disk, and changes nothing. The SAS itself is in this process's memory and nowhere else.
+before it), and looks at the tag again before it uses it: a worker that was frozen meanwhile finds its SAS dead and another name
+on the disk, and changes nothing. The SAS itself is in this process's memory and nowhere else.
 """
 
 import secrets
@@ -27,7 +27,7 @@ def ref_of(place: Place, shown: Any) -> Ref:
 
 
 def state_of(shown: Any) -> str:
-    """"Unattached", "ActiveUpload", ..."""
+    """ "Unattached", "ActiveUpload", ..."""
     state = shown.properties.disk_state
     return str(getattr(state, "value", state))
 

@@ -5,6 +5,7 @@ Each kind is listed from its own provider, not from Resource Manager's index of 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from v2c.errors import TargetError
@@ -107,7 +108,9 @@ class Inventory:
             self._free(shown.properties.virtual_machine and shown.properties.virtual_machine.id, ref["job"])
             self.session.gone(what, lambda: network.network_interfaces.begin_delete(group, name))
         elif ref.kind == "security-group":
-            for card in [one for one in self.of(ref["job"]) if one.ref.kind == "nic" and one.role == (shown.tags or {}).get(ROLE)]:
+            for card in [
+                one for one in self.of(ref["job"]) if one.ref.kind == "nic" and one.role == (shown.tags or {}).get(ROLE)
+            ]:
                 self.destroy(card.ref)
             self.session.gone(what, lambda: network.network_security_groups.begin_delete(group, name))
         elif ref.kind == "reservation":
@@ -145,8 +148,8 @@ class Inventory:
         compute, group = self.session.compute, self.place.group
         every = compute.capacity_reservations.list_by_capacity_reservation_group
         for one in self.session.list("the capacity reservations cannot be listed", lambda: every(group, name)):
-            begin = compute.capacity_reservations.begin_delete
-            self.session.gone(f"the reservation {one.name} cannot be removed", lambda n=one.name: begin(group, name, n))
+            what = f"the reservation {one.name} cannot be removed"
+            self.session.gone(what, partial(compute.capacity_reservations.begin_delete, group, name, one.name))
         delete = compute.capacity_reservation_groups.delete
         self.session.look(f"the reservation group {name} cannot be removed", lambda: delete(group, name))
 
@@ -156,9 +159,13 @@ class Inventory:
         for one in reversed(mine):
             self.destroy(one)
         resources = self.session.resources
-        left = self.session.list("the group's content cannot be listed", lambda: resources.resources.list_by_resource_group(self.place.group))
+        left = self.session.list(
+            "the group's content cannot be listed", lambda: resources.resources.list_by_resource_group(self.place.group)
+        )
         if left:
-            raise TargetError(f"{what}: it holds {len(left)} things that are not of this job", remedy="remove them, or keep the group")
+            raise TargetError(
+                f"{what}: it holds {len(left)} things that are not of this job", remedy="remove them, or keep the group"
+            )
         self.session.gone(what, lambda: resources.resource_groups.begin_delete(self.place.group))
 
     def end_test(self, job: str, journal: Journal) -> None:
@@ -168,5 +175,3 @@ class Inventory:
             for ref in (ref for ref in found if ref.kind == kind):
                 self.destroy(ref)
                 journal.undone(ref)
-
-

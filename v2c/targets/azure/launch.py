@@ -5,6 +5,7 @@ group, copies) carries the job's tag and the role "test", and is gone when the t
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from v2c.errors import TargetError
@@ -183,7 +184,7 @@ class Launch:
             name = self.name(*((TEST,) if self.role == TEST else ()), f"nic{number}")
             ref = Ref.of("nic", self.place.id(NIC, name), job=self.journal.job)
             cards = self.session.network.network_interfaces
-            found = self.session.look("the network card cannot be read", lambda n=name: cards.get(self.place.group, n))
+            found = self.session.look("the network card cannot be read", partial(cards.get, self.place.group, name))
             if found is None or ref not in self.journal.refs("nic"):
                 address = {"subnet": {"id": subnet}, "privateIPAllocationMethod": "Dynamic"}
                 properties: dict[str, object] = {
@@ -194,9 +195,9 @@ class Launch:
                     properties["networkSecurityGroup"] = {"id": nsg}
                 body = {"location": self.place.location, "tags": self.tags, "properties": properties}
                 with self.journal.intent("nic", ref.id, self.tags) as intent:
-                    begin = cards.begin_create_or_update
                     what = f"the network card {name} cannot be made"
-                    self.session.run(what, lambda n=name, b=body: begin(self.place.group, n, b), self.meter)
+                    begin = partial(cards.begin_create_or_update, self.place.group, name, body)
+                    self.session.run(what, begin, self.meter)
                     intent.done(ref)
             made.append(ref.id)
         return made
@@ -238,7 +239,8 @@ class Launch:
                 "deleteOption": end,
             },
             "dataDisks": [
-                {"lun": lun, "createOption": "Attach", "managedDisk": {"id": id}, "deleteOption": end} for lun, id in enumerate(rest)
+                {"lun": lun, "createOption": "Attach", "managedDisk": {"id": id}, "deleteOption": end}
+                for lun, id in enumerate(rest)
             ],
         }
         interfaces = [{"id": id, "properties": {"primary": number == 0}} for number, id in enumerate(cards)]
@@ -270,17 +272,21 @@ def _bootable(boot: Any) -> dict[str, object]:
 
 def _closed() -> Iterator[dict[str, object]]:
     for direction in ("Inbound", "Outbound"):
-        anything = {"sourceAddressPrefix": "*", "sourcePortRange": "*", "destinationAddressPrefix": "*", "destinationPortRange": "*"}
+        anything = {
+            "sourceAddressPrefix": "*",
+            "sourcePortRange": "*",
+            "destinationAddressPrefix": "*",
+            "destinationPortRange": "*",
+        }
         rule = {"access": "Deny", "direction": direction, "priority": HIGHEST, "protocol": "*", **anything}
         yield {"name": f"v2c-nothing-{direction.lower()}", "properties": rule}
 
 
 def power(session: Session, name: str, meter: Meter | None = None) -> str:
-    """"running", "stopped", "deallocated", ...; "gone" when there is no such machine."""
+    """ "running", "stopped", "deallocated", ...; "gone" when there is no such machine."""
     machines = session.compute.virtual_machines
     view = session.look(f"{name} cannot be asked", lambda: machines.instance_view(session.place.group, name), meter)
     if view is None:
         return "gone"
     codes = [str(status.code) for status in view.statuses or []]
     return next((code.partition("/")[2] for code in codes if code.startswith("PowerState/")), "starting")
-

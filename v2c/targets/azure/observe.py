@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,16 @@ class Observer:
         return str(path)
 
     def _addresses(self, name: str) -> list[str]:
-        machines, cards, group = self.session.compute.virtual_machines, self.session.network.network_interfaces, self.session.place.group
+        machines, cards, group = (
+            self.session.compute.virtual_machines,
+            self.session.network.network_interfaces,
+            self.session.place.group,
+        )
         shown = self.session.look(f"{name} cannot be read", lambda: machines.get(group, name))
         found = []
         for entry in (shown.properties.network_profile.network_interfaces or []) if shown is not None else []:
             card = str(entry.id).rpartition("/")[2]
-            nic = self.session.look(f"the network card {card} cannot be read", lambda c=card: cards.get(group, c))
+            nic = self.session.look(f"the network card {card} cannot be read", partial(cards.get, group, card))
             for configuration in (nic.properties.ip_configurations or []) if nic is not None else []:
                 if address := configuration.properties.private_ip_address:
                     found.append(str(address))

@@ -13,6 +13,8 @@ JOB, DISK, SIZE, ROLE, IMAGE = "v2c-job", "v2c-disk", "v2c-size", "v2c-role", "v
 WRITER, SEALED = "v2c-writer", "v2c-sealed"
 TEST, CUTOVER = "test", "cutover"  # roles
 
+SKU = "Premium_LRS"  # of the disks
+
 _OPTIONS = ("subnet", "test-subnet", "nsg", "size", "sku", "os", "endpoint", "create-group", "reserve-capacity")
 _USAGE = f"write azure:SUBSCRIPTION/GROUP/LOCATION, with any of ?{'=&'.join(_OPTIONS)}= behind it"
 _NAME = re.compile(r"[A-Za-z0-9_.()-]{1,90}")
@@ -34,7 +36,7 @@ class Place:
     test_subnet: str = ""
     nsg: str = ""
     size: str = ""
-    sku: str = "Premium_LRS"
+    sku: str = SKU
     os: str = "Linux"
     endpoint: str = ""
     create_group: bool = False
@@ -63,7 +65,9 @@ class Place:
 
     def nsg_id(self) -> str:
         """The ARM id of the user's security group; empty: none."""
-        return self.nsg if self.nsg.startswith("/") or not self.nsg else self.id("Microsoft.Network/networkSecurityGroups", self.nsg)
+        return (
+            self.nsg if self.nsg.startswith("/") or not self.nsg else self.id("Microsoft.Network/networkSecurityGroups", self.nsg)
+        )
 
 
 def parse(rest: str) -> Place:
@@ -80,7 +84,7 @@ def parse(rest: str) -> Place:
         raise UsageError(f'"{kind}" is no operating system of Azure', remedy="write os=linux or os=windows")
     for name in ("subnet", "test-subnet"):
         if (value := options.get(name, "")) and len(value.strip("/").split("/")) not in (2, 3, 10):
-            raise UsageError(f'{name}={value} is not understood', remedy=f"write {name}=VNET/SUBNET, or the subnet's full id")
+            raise UsageError(f"{name}={value} is not understood", remedy=f"write {name}=VNET/SUBNET, or the subnet's full id")
     if (endpoint := options.get("endpoint", "")) and not endpoint.startswith("https://"):
         raise UsageError(f"endpoint={endpoint} is no https:// address", remedy="give the address of Resource Manager")
     subscription, group, location = words
@@ -92,7 +96,7 @@ def parse(rest: str) -> Place:
         test_subnet=options.get("test-subnet", ""),
         nsg=options.get("nsg", ""),
         size=options.get("size", ""),
-        sku=options.get("sku") or Place.__dataclass_fields__["sku"].default,
+        sku=options.get("sku") or SKU,
         os=kind.capitalize(),
         endpoint=(endpoint or os.environ.get("AZURE_RESOURCE_MANAGER_URL", "")).rstrip("/"),
         create_group=_said(options, "create-group"),

@@ -6,7 +6,6 @@ again by `Patience`, and never by the SDK, whose sleeps nobody can interrupt; ev
 
 import os
 import re
-
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,9 +19,20 @@ T = TypeVar("T")
 
 POLL_S = 2.0  # between questions about an operation that does not say when to ask (the SDK's own 30 s are for people)
 # Azure's own login hosts; elsewhere (Azure Stack, private clouds) nobody vouches for the authority
-AUTHORITIES = ("login.microsoftonline.com", "login.chinacloudapi.cn", "login.partner.microsoftonline.cn", "login.microsoftonline.us")
+AUTHORITIES = (
+    "login.microsoftonline.com",
+    "login.chinacloudapi.cn",
+    "login.partner.microsoftonline.cn",
+    "login.microsoftonline.us",
+)
 # Failures with other statuses than 429 and 5xx that pass by themselves (ARM's error codes)
-PASSING = {"AnotherOperationInProgress", "RetryableError", "ExpiredAuthenticationToken", "OperationPreempted", "StorageFailure/SocketException"}
+PASSING = {
+    "AnotherOperationInProgress",
+    "RetryableError",
+    "ExpiredAuthenticationToken",
+    "OperationPreempted",
+    "StorageFailure/SocketException",
+}
 _SECRET = re.compile(r"(?i)((?:[?&;]|\b)(?:sig|access_token|client_secret)=)[^&\s\"'<>]+")
 REMEDIES = {
     "AuthorizationFailed": "ask the subscription's owner for the rights that the README lists",
@@ -47,13 +57,14 @@ class Session:
 
     @cached_property
     def endpoint(self) -> tuple[str, tuple[str, ...]]:
-        """Resource Manager's URL and the scopes of its tokens: the user's own, else the cloud's that AZURE_SDK_CLOUD_CONF names."""
+        """Resource Manager's URL and the scopes of its tokens: the user's, else those of the cloud in AZURE_SDK_CLOUD_CONF."""
         if self.place.endpoint:
             return self.place.endpoint, (f"{self.place.endpoint}/.default",)
         from azure.core.settings import settings
         from azure.mgmt.core.tools import get_arm_endpoints
 
-        known = get_arm_endpoints(settings.current.azure_cloud)
+        current: Any = settings.current
+        known = get_arm_endpoints(current.azure_cloud)
         return str(known["resource_manager"]).rstrip("/"), tuple(known["credential_scopes"])
 
     @cached_property
@@ -124,6 +135,7 @@ class Session:
     def run(self, what: str, begin: Callable[[], Any], meter: Meter | None = None) -> Any:
         """A long-running operation to its end: begun again as a whole when something passing came between, which is harmless:
         every operation used here is, by its own definition, the same when asked for twice."""
+
         def whole() -> Any:
             poller = begin()
             while not poller.done():
@@ -183,8 +195,10 @@ def told(what: str, error: Exception) -> TargetError:
     code = code_of(error)
     text = f"{what}: {code + ': ' if code and code not in words else ''}{words}"
     remedy = REMEDIES.get(code, "")
-    if not remedy and type(error).__name__ in ("ClientAuthenticationError", "CredentialUnavailableError") and status_of(error) != 403:
+    if (
+        not remedy
+        and type(error).__name__ in ("ClientAuthenticationError", "CredentialUnavailableError")
+        and status_of(error) != 403
+    ):
         remedy = REMEDIES["InvalidAuthenticationToken"]
     return TargetError(text, remedy=remedy, transient=passing(error) is not None)
-
-
