@@ -6,7 +6,8 @@ for. Who calls decides which failures are passing ones, and maps every other one
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,6 +19,23 @@ T = TypeVar("T")
 OUTAGE_S = 45 * 60.0  # outlasts the regional outages of half an hour that clouds report every year
 FIRST_S, MOST_S = 0.5, 30.0
 TELL_AFTER_S = 10.0
+
+_working: dict[str, Meter] = {}  # job -> the meter of the step that it is at, in this process
+
+
+@contextmanager
+def working(job: str, meter: Meter) -> Iterator[None]:
+    """The job's step is told by this meter while the body runs: `meter_of` finds it where none is handed down."""
+    _working[job] = meter
+    try:
+        yield
+    finally:
+        _working.pop(job, None)
+
+
+def meter_of(job: str) -> Meter:
+    """The meter of the step that the job is at; outside of the engine a silent one that is never cancelled."""
+    return _working.get(job) or Meter(job)
 
 
 @dataclass

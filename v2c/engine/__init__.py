@@ -53,6 +53,7 @@ from v2c.engine.stories import Q, R, Story, stories, story
 from v2c.errors import Paused, V2cError
 from v2c.events import Began, Ended, Event, Listener, Meter, Moved, Noted, silent
 from v2c.model import StepRecord
+from v2c.patience import working
 from v2c.state import State, hold, open_state
 
 __all__ = [
@@ -306,7 +307,8 @@ class Engine:
             self.tell(Began(attempt, name, time.time()))
             error: BaseException | None = None
             try:
-                value = do(meter)
+                with working(attempt.partition(".")[0], meter):
+                    value = do(meter)
             except BaseException as failure:
                 error = failure
             if self._pausing:  # whatever came of it came from being stopped: no memo, no failure
