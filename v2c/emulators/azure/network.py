@@ -70,11 +70,11 @@ def nic_put(cloud: Cloud, call: Call) -> Answer:
         subnet = existing(cloud, about.get("subnet", {}).get("id", ""), SUBNET)
         if "publicIPAddress" in about:
             raise Refusal(400, "InvalidResourceReference", "The double has no public addresses.")
+        configuration["id"] = f"{nic.id}/ipConfigurations/{configuration.get('name', 'ip')}"
         if before is not None:
             about["privateIPAddress"] = before.properties["ipConfigurations"][number]["properties"]["privateIPAddress"]
         else:
             about["privateIPAddress"] = _address(cloud, subnet, about.get("privateIPAddress", ""))
-            configuration["id"] = f"{nic.id}/ipConfigurations/{configuration.get('name', 'ip')}"
             subnet.properties.setdefault("ipConfigurations", []).append({"id": configuration["id"]})
             cloud.store.save(subnet)
     if before is not None and (vm := before.properties.get("virtualMachine")):

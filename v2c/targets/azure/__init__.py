@@ -19,6 +19,7 @@ from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import MIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
+from v2c.patience import OUTAGE_S
 from v2c.sizing import choose
 from v2c.targets import TargetFeatures
 from v2c.targets.azure import disks, launch
@@ -32,6 +33,8 @@ from v2c.targets.azure.reserve import reserve
 from v2c.targets.azure.session import Session
 from v2c.targets.azure.upload import CHUNK, PARALLEL, PageWriter, pages_of
 from v2c.transfer import DiskWriter
+
+CHECK_S = 60.0  # how long a question is asked again before anything was changed
 
 
 def open_target(rest: str) -> "AzureTarget":
@@ -55,6 +58,7 @@ class AzureTarget:
 
     def size(self, plan: Plan) -> Plan:
         """The user's size, else the smallest of the catalogue that holds the machine."""
+        self._begin(plan.job)
         if self.place.size:
             return replace(plan, instance_type=self.place.size)
         try:
@@ -67,9 +71,18 @@ class AzureTarget:
         return replace(plan, instance_type=chosen.name) if chosen else plan
 
     def check(self, plan: Plan) -> Iterator[Finding]:
+        self._begin(plan.job)
         yield from Check(self.session, plan if plan.instance_type else self.size(plan)).run()
 
+    def _begin(self, job: str) -> None:
+        """Nothing was done yet: who cannot reach Azure hears of it now, and not after the hour that a job waits."""
+        self.session.job, self.session.limit_s = job, CHECK_S
+
+    def _go_on(self, job: str) -> None:
+        self.session.job, self.session.limit_s = job, OUTAGE_S
+
     def reserve(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
+        self._go_on(journal.job)
         yield from reserve(self.session, plan, journal)
 
     # ---- the disks ---------------------------------------------------------------------------------------------------------
@@ -77,6 +90,7 @@ class AzureTarget:
     @contextmanager
     def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> Iterator[DiskWriter]:
         """Makes the disk, or finds it again. Its SAS is asked for when something is to be sent, and again when it runs out."""
+        self._go_on(journal.job)
         number, planned = next((n, p) for n, p in enumerate(plan.disks) if p.disk == disk.id)
         managed = ManagedDisk(self.session, name_of(plan, f"disk{number}"))
         size = planned.target_size
@@ -98,21 +112,24 @@ class AzureTarget:
         complete = shown is not None and disks.sealed(shown)
         if shown is not None and not complete and not disks.uploading(shown):
             remake()  # its SAS was ended too early: it takes no pages any more
-        yield PageWriter(managed, size, ref, sealed=complete, remake=remake, meter=Meter())
+        yield PageWriter(managed, size, ref, sealed=complete, remake=remake, meter=self.session.meter)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        self._go_on(plan.job)
         managed = ManagedDisk(self.session, disk.id.rpartition("/")[2])
         shown = managed.ours(disk["job"])
         if shown is None or not disks.sealed(shown):
             raise TargetError(f"the disk {managed.name} was not uploaded", remedy="run the command again with --again")
-        yield from pages_of(managed, int(disk["size"]), indexes, Meter())
+        yield from pages_of(managed, int(disk["size"]), indexes, self.session.meter)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
+        self._go_on(journal.job)
         return launch.register(self.session, plan, disks, caps, journal)
 
     # ---- the instance ------------------------------------------------------------------------------------------------------
 
     def launch(self, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Ref:
+        self._go_on(journal.job)
         sized = plan if plan.instance_type else self.size(plan)
         instance = launch.Launch(self.session, sized, image, placement, journal, meter).run()
         self._observer.forget(instance.id)
@@ -129,6 +146,7 @@ class AzureTarget:
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
         """What a test left when it was cut off, and the reserved capacity."""
+        self._go_on(journal.job)
         for found in list(self._inventory.of(journal.job)):
             if (found.role == TEST and found.ref.kind != "instance") or found.ref.kind == "reservation":
                 self.destroy(found.ref)

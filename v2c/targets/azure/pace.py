@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
-DOWN, UP = 0.65, 1.02  # AzCopy's step down at a 503; and per page that went through
-LEAST = 1 << 20  # bytes a second: slower than any disk that Azure makes
+DOWN, UP = 0.65, 1.1  # AzCopy's step down at a 503; and per page that went through
+LEAST = 16 << 20  # bytes a second: the slowest standard disk takes 60 MiB/s (disks-types)
 
 
 class Pace:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from v2c.errors import Paused, TargetError, V2cError
 from v2c.events import Meter
-from v2c.patience import Patience
+from v2c.patience import OUTAGE_S, Patience, meter_of
 from v2c.targets.azure.place import Place
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ PASSING = {
     "OperationPreempted",
     "StorageFailure/SocketException",
 }
+# What azure-identity says of a login service that is not well; it keeps neither the status nor the cause
+_UNWELL = re.compile(r"HTTP Error: (429|5\d\d)|Connection aborted|Connection reset|Max retries|[Tt]imed out|AADSTS90033|AADSTS90025")
 _SECRET = re.compile(r"(?i)((?:[?&;]|\b)(?:sig|access_token|client_secret)=)[^&\s\"'<>]+")
 REMEDIES = {
     "AuthorizationFailed": "ask the subscription's owner for the rights that the README lists",
@@ -51,7 +53,13 @@ class Session:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.patience = Patience()
+        self.limit_s = OUTAGE_S
+        self.job = ""  # whose steps this process does now: they may be asked to stop
+
+    @property
+    def meter(self) -> Meter:
+        """Of the step that the job is at."""
+        return meter_of(self.job)
 
     # ---- clients -----------------------------------------------------------------------------------------------------------
 
@@ -110,7 +118,7 @@ class Session:
     def ask(self, what: str, call: Callable[[], T], meter: Meter | None = None) -> T:
         """The answer of a call; `what` says what it does, for errors. Raises TargetError, Paused."""
         try:
-            return (Patience(meter) if meter else self.patience)(call, passing)
+            return Patience(meter or self.meter, limit_s=self.limit_s)(call, passing)
         except V2cError:
             raise
         except Exception as error:
@@ -139,7 +147,7 @@ class Session:
         def whole() -> Any:
             poller = begin()
             while not poller.done():
-                if (meter or self.patience.meter).cancelled():
+                if (meter or self.meter).cancelled():
                     raise Paused(f"stopped while Azure was busy: {what}", remedy="the same command goes on")
                 poller.wait(0.2)
             return poller.result()
@@ -160,6 +168,8 @@ def passing(error: Exception) -> str | None:
     if not isinstance(error, HttpResponseError):
         return None
     status = status_of(error)
+    if not status and _UNWELL.search(str(error)):
+        return "the login service is not well"
     if status == 429:
         return "Azure asks for patience (429)"
     if status in (408, 500, 502, 503, 504):
@@ -190,8 +200,11 @@ def retry_after(error: Exception) -> float:
 
 def told(what: str, error: Exception) -> TargetError:
     """An SDK's error as ours: one sentence with the service's own words, without the secrets of its URLs."""
-    own = getattr(getattr(error, "error", None), "message", None) or getattr(error, "message", None) or str(error)
-    words = _SECRET.sub(r"\1...", str(own).strip().split("\n")[0])[:500]
+    own = str(getattr(getattr(error, "error", None), "message", None) or getattr(error, "message", None) or error).strip()
+    lines = [line.strip() for line in own.split("\n")]
+    if "Attempted credentials:" in lines:  # azure-identity: what each of its chain said, and a link
+        lines = ["nobody is logged in (" + "; ".join(lines[lines.index("Attempted credentials:") + 1 : -1]) + ")"]
+    words = _SECRET.sub(r"\1...", lines[0])[:600]
     code = code_of(error)
     text = f"{what}: {code + ': ' if code and code not in words else ''}{words}"
     remedy = REMEDIES.get(code, "")
