@@ -87,14 +87,13 @@ def test_an_outage_is_waited_out(emulator: AzureEmulator, tmp_path: Path) -> Non
 def test_somebody_who_wants_to_stop_is_heard_in_an_outage(emulator: AzureEmulator, tmp_path: Path) -> None:
     target, plan, journal = at(emulator), planned(40), MemoryJournal(JOB)
     stop = threading.Event()
-    with working(JOB, Meter(JOB, cancelled=stop.is_set)):
-        with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
-            Sender(tmp_path / "work", plan).send(writer, content(plan), only=1)
-            emulator.faults.outage(600.0)
-            threading.Timer(0.5, stop.set).start()
-            began = time.monotonic()
-            with pytest.raises(Paused):
-                writer.put(1, bytes([1]) * 4 * MIB, b"")
+    with working(JOB, Meter(JOB, cancelled=stop.is_set)), target.writer(plan, plan.machine.disks[0], None, journal) as writer:
+        Sender(tmp_path / "work", plan).send(writer, content(plan), only=1)
+        emulator.faults.outage(600.0)
+        threading.Timer(0.5, stop.set).start()
+        began = time.monotonic()
+        with pytest.raises(Paused):
+            writer.put(1, bytes([1]) * 4 * MIB, b"")
     assert time.monotonic() - began < 2.5
 
 
@@ -196,7 +195,9 @@ def test_no_secret_is_told(emulator: AzureEmulator, tmp_path: Path) -> None:
         with pytest.raises(TargetError) as caught:
             writer.put(1, bytes([1]) * 4 * MIB, b"")
         errors += [str(caught.value), repr(caught.value.__cause__), repr(caught.value.__context__)]
-    words = ServiceRequestError("HTTPSConnectionPool: Max retries exceeded with url: /md-impexp/x/abcd?si=p&sig=c2VjcmV0%3D (refused)")
+    words = ServiceRequestError(
+        "HTTPSConnectionPool: Max retries exceeded with url: /md-impexp/x/abcd?si=p&sig=c2VjcmV0%3D (refused)"
+    )
     errors.append(str(told("a page cannot be sent", words)))
     said = " ".join([*errors, repr(journal)])
     assert len(secrets) >= 2 and not [word for word in secrets if word in said]

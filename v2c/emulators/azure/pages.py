@@ -1,7 +1,7 @@
 """The storage service behind a managed disk's SAS: page blobs that exist already, as the disk service makes them.
 
 Ours and not Azurite's: a disk's SAS can be revoked, its blob has the VHD's exact length and cannot be made or resized, pages
-over 4 MiB and wrong digests must be refused, and answers must fail on demand; Azurite does none of it (its own gaps are in
+over 4 MiB or beyond its end must be refused, and answers must fail on demand; Azurite does none of it (its gaps are shown in
 tests/emulators/test_azure_azurite.py, which keeps this double honest where Azurite is faithful).
 
 Reference: Put Page, Get Page Ranges, Get Blob and Get Blob Properties of the Blob service REST API.

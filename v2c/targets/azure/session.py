@@ -34,7 +34,9 @@ PASSING = {
     "StorageFailure/SocketException",
 }
 # What azure-identity says of a login service that is not well; it keeps neither the status nor the cause
-_UNWELL = re.compile(r"HTTP Error: (429|5\d\d)|Connection aborted|Connection reset|Max retries|[Tt]imed out|AADSTS90033|AADSTS90025")
+_UNWELL = re.compile(
+    r"HTTP Error: (429|5\d\d)|Connection aborted|Connection reset|Max retries|[Tt]imed out|AADSTS90033|AADSTS90025"
+)
 _SECRET = re.compile(r"(?i)((?:[?&;]|\b)(?:sig|access_token|client_secret)=)[^&\s\"'<>]+")
 REMEDIES = {
     "AuthorizationFailed": "ask the subscription's owner for the rights that the README lists",
