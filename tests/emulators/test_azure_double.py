@@ -106,7 +106,7 @@ def clients(emulator: AzureEmulator) -> Clients:
 # ---- requests --------------------------------------------------------------------------------------------------------------
 
 
-def by_hand(clients: Clients, method: str, path: str, body: object = None, version: str = "2026-03-02") -> requests.Response:
+def by_hand(clients: Clients, method: str, path: str, body: Any = None, version: str = "2026-03-02") -> requests.Response:
     token = clients.credential.get_token(f"{clients.emulator.url}/.default").token
     url = f"{clients.emulator.url}/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/{path}?api-version={version}"
     return requests.request(method, url, headers={"Authorization": f"Bearer {token}"}, json=body, timeout=10)

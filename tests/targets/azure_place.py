@@ -64,7 +64,7 @@ def digest(data: bytes) -> bytes:
 
 
 class Sender:
-    """What the transfer does, in short: what the map says is there and the target holds is not put again; blocks go in parallel."""
+    """What the transfer does, in short: what the map says is there and the target holds is not put again; in parallel."""
 
     def __init__(self, folder: Path, plan: Plan, number: int = 0, generation: str = "g1") -> None:
         folder.mkdir(parents=True, exist_ok=True)

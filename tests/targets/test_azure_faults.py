@@ -115,7 +115,7 @@ def test_a_page_that_was_confirmed_and_lost_is_sent_again(emulator: AzureEmulato
     sender = Sender(tmp_path / "work", plan)
     with target.writer(plan, plan.machine.disks[0], None, journal) as writer:
         sender.send(writer, blocks)
-        with pytest.raises(TargetError, match="1 blocks of erp-.* were confirmed and are not there") as caught:
+        with pytest.raises(TargetError, match=r"1 blocks of erp-.* were confirmed and are not there") as caught:
             writer.commit()
     assert caught.value.transient
     ref = uploaded(target, plan, journal, tmp_path / "work", blocks)
