@@ -48,6 +48,12 @@ def group_delete(cloud: Cloud, call: Call) -> Answer:
     return cloud.operations.begin(call.base, cloud.subscription, work)
 
 
+def group_resources(cloud: Cloud, call: Call) -> Answer:
+    """All in the group that stands by itself, of whatever kind."""
+    known = [r for r in cloud.store.all() if r.id.lower().startswith(f"{call.group.lower()}/providers/") and r.id.count("/") == 8]
+    return in_json(200, {"value": [{key: r.shown.get(key) for key in ("id", "name", "type", "location", "tags")} for r in known]})
+
+
 def permissions(cloud: Cloud, call: Call) -> Answer:
     """What the caller may do here."""
     granted = {"actions": cloud.actions, "notActions": [], "dataActions": [], "notDataActions": []}
@@ -128,7 +134,7 @@ def reservation_group_delete(cloud: Cloud, call: Call) -> Answer:
     if list(cloud.store.below(f"{id}/capacityReservations")):
         raise Refusal(409, "OperationNotAllowed", "The capacity reservation group still has capacity reservations.")
     cloud.store.remove(id)
-    return Answer(200)
+    return cloud.operations.begin(call.base, cloud.subscription, lambda: None)
 
 
 def reservation_put(cloud: Cloud, call: Call) -> Answer:

@@ -62,6 +62,7 @@ WRITTEN = {
     "resourcegroups.put": ("PUT", _GROUP, ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
     "resourcegroups.get": ("GET", _GROUP, ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
     "resourcegroups.delete": ("DELETE", _GROUP, ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
+    "resources.list": ("GET", _GROUP + r"/resources", ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
     "permissions.list": ("GET", _GROUP + r"/providers/microsoft\.authorization/permissions", ("2022-04-01", "2018-07-01")),
 }
 OPEN = {"VirtualMachineSizeTypes"}  # the models list sizes of 2017 only; the rest come from the catalogue

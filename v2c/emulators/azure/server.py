@@ -56,6 +56,7 @@ OPERATIONS: Mapping[str, Callable[[Cloud, Call], Answer]] = {
     "resourcegroups.put": groups.group_put,
     "resourcegroups.get": groups.group_get,
     "resourcegroups.delete": groups.group_delete,
+    "resources.list": groups.group_resources,
     "permissions.list": groups.permissions,
 }
 KINDS = ("throttle", "busy", "internal", "reset", "lost-answer", "slow", "expired")

@@ -145,13 +145,15 @@ class AzureTarget:
             self._observer.forget(instance.id)
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
-        """What a test left when it was cut off, and the reserved capacity."""
+        """What a test that is over left when it was cut off, and the reserved capacity."""
         self._go_on(journal.job)
-        for found in list(self._inventory.of(journal.job)):
-            if (found.role == TEST and found.ref.kind != "instance") or found.ref.kind == "reservation":
-                self.destroy(found.ref)
-                journal.undone(found.ref)
-                yield found.ref
+        found = list(self._inventory.of(journal.job))
+        testing = any(one.role == TEST and one.ref.kind == "instance" for one in found)
+        for one in reversed(found):
+            if one.ref.kind == "reservation" or (one.role == TEST and not testing):
+                self.destroy(one.ref)
+                journal.undone(one.ref)
+                yield one.ref
 
     # ---- adoption and clean-up ---------------------------------------------------------------------------------------------
 

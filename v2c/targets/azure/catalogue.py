@@ -91,11 +91,14 @@ class Size:
 
 
 def sizes(session: Session) -> dict[str, Size]:
-    """All sizes of the location by name; empty when Azure has no such location."""
-    where = session.place.location
-    skus = session.compute.resource_skus
-    found = session.list("the sizes cannot be listed", lambda: skus.list(filter=f"location eq '{where}'"))
-    return {sku.name: _size(sku, where) for sku in found if sku.resource_type == "virtualMachines"}
+    """All sizes of the location by name, asked for once (the list is long); empty when Azure has no such location."""
+    if session.kept.get("sizes") is None:
+        where = session.place.location
+        skus = session.compute.resource_skus
+        found = session.list("the sizes cannot be listed", lambda: skus.list(filter=f"location eq '{where}'"))
+        session.kept["sizes"] = {sku.name: _size(sku, where) for sku in found if sku.resource_type == "virtualMachines"}
+    known: dict[str, Size] = session.kept["sizes"]
+    return known
 
 
 def _size(sku: Any, where: str) -> Size:

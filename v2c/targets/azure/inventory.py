@@ -150,8 +150,8 @@ class Inventory:
         for one in self.session.list("the capacity reservations cannot be listed", lambda: every(group, name)):
             what = f"the reservation {one.name} cannot be removed"
             self.session.gone(what, partial(compute.capacity_reservations.begin_delete, group, name, one.name))
-        delete = compute.capacity_reservation_groups.delete
-        self.session.look(f"the reservation group {name} cannot be removed", lambda: delete(group, name))
+        begin = compute.capacity_reservation_groups.begin_delete
+        self.session.gone(f"the reservation group {name} cannot be removed", lambda: begin(group, name))
 
     def _close_group(self, ref: Ref, what: str) -> None:
         """Our own resource group, when nothing is in it that is not the job's."""

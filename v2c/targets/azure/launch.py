@@ -99,10 +99,11 @@ class Launch:
             return ref
         boot = self._boot_disk()
         held = described(boot.name, boot.tags[IMAGE])
+        controller = self._controller(boot)  # asked first: what cannot start is not begun
         with self.meter.phase("start"):
             names = [self._copy(disk, boot) for disk in held] if self.role == TEST else [self._ready(disk) for disk in held]
             nsg = self._fence() if self.placement.isolated else self.place.nsg_id()
-            body = self._body(boot, names, self._cards(nsg, boot))
+            body = self._body(controller, names, self._cards(nsg, boot))
             with self.journal.intent("instance", ref.id, self.tags) as intent:
                 begin = compute.virtual_machines.begin_create_or_update
                 self.session.run(f"the virtual machine {name} cannot be made", lambda: begin(group, name, body), self.meter)
@@ -226,12 +227,12 @@ class Launch:
             )
         return "SCSI" if "SCSI" in offered else "NVMe"
 
-    def _body(self, boot: Any, names: Sequence[str], cards: Sequence[str]) -> dict[str, object]:
+    def _body(self, controller: str, names: Sequence[str], cards: Sequence[str]) -> dict[str, object]:
         ids = [self.place.id(disks.KIND, name) for name in names]
         end = "Delete" if self.role == TEST else "Detach"
         first, rest = ids[0], ids[1:]
         profile = {
-            "diskControllerType": self._controller(boot),
+            "diskControllerType": controller,
             "osDisk": {
                 "createOption": "Attach",
                 "osType": self.place.os,

@@ -56,6 +56,7 @@ class Session:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.limit_s = OUTAGE_S
+        self.kept: dict[str, Any] = {}  # catalogues that were read
         self.job = ""  # whose steps this process does now: they may be asked to stop
 
     @property
