@@ -156,9 +156,9 @@ def test_names_that_are_taken(emulator: AzureEmulator) -> None:
     }
     at(emulator).session.compute.disks.begin_create_or_update("lab", name, body).result()
     assert blockers(at(emulator), mine) == {"azure.name": f"the name {name} is taken in lab"}
-    with pytest.raises(TargetError, match="was not made by v2c"):
-        with at(emulator).writer(mine, mine.machine.disks[0], None, MemoryJournal(JOB)):
-            pass
+    writer = at(emulator).writer(mine, mine.machine.disks[0], None, MemoryJournal(JOB))
+    with pytest.raises(TargetError, match="was not made by v2c"), writer:
+        pass
     with pytest.raises(TargetError, match="is not of job"):
         at(emulator).destroy(Ref.of("disk", emulator.resources("disks")[0]["id"], job=JOB))
     assert len(emulator.resources("disks")) == 1
@@ -260,7 +260,7 @@ def test_nvme_is_for_guests_that_can(emulator: AzureEmulator, tmp_path: Path) ->
     with pytest.raises(TargetError, match="shows its disks as NVMe, and the guest cannot boot from that"):
         target.launch(plan, image, Placement(), journal, Meter())
     target.destroy(image)
-    refs = [ref for ref in journal.refs("disk")]
+    refs = journal.refs("disk")
     image = target.register(plan, refs, replace(unable, kernels=(ABLE,)), journal)
     target.launch(plan, image, Placement(), journal, Meter())
     assert emulator.resources("virtualMachines")[0]["properties"]["storageProfile"]["diskControllerType"] == "NVMe"
