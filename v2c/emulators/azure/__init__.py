@@ -49,7 +49,7 @@ class AzureEmulator:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.faults, self.requests = Faults(), Requests()
+        self.faults, self.requests = Faults(kinds=KINDS), Requests()
         self._port = port
         self._keys = _keys(folder / "keys.json")
         secret = self._keys["secret"].encode()
