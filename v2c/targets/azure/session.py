@@ -6,6 +6,7 @@ again by `Patience`, and never by the SDK, whose sleeps nobody can interrupt; ev
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, TypeVar
@@ -120,8 +121,24 @@ class Session:
 
     def ask(self, what: str, call: Callable[[], T], meter: Meter | None = None) -> T:
         """The answer of a call; `what` says what it does, for errors. Raises TargetError, Paused."""
+        patience = Patience(meter or self.meter, limit_s=self.limit_s)
+        quiet = 0.0  # seconds that Azure asked for: on top of the patience's own
+
+        def once() -> T:
+            nonlocal quiet
+            until = time.monotonic() + quiet
+            while (left := until - time.monotonic()) > 0:
+                if patience.meter.cancelled():
+                    raise Paused(f"stopped while Azure asked for patience: {what}", remedy="the same command goes on")
+                time.sleep(min(left, 0.2))
+            try:
+                return call()
+            except Exception as error:
+                quiet = retry_after(error)
+                raise
+
         try:
-            return Patience(meter or self.meter, limit_s=self.limit_s)(call, passing)
+            return patience(once, passing)
         except V2cError:
             raise
         except Exception as error:
