@@ -21,7 +21,7 @@ from v2c.journal import Journal
 from v2c.model import MIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
 from v2c.patience import OUTAGE_S
 from v2c.sizing import choose
-from v2c.targets import TargetFeatures
+from v2c.targets import TargetFeatures, Tell
 from v2c.targets.azure import disks, launch
 from v2c.targets.azure.catalogue import sizes
 from v2c.targets.azure.check import Check
@@ -49,7 +49,7 @@ class AzureTarget:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.features = TargetFeatures(chunk=CHUNK, parallel=PARALLEL, size_unit=MIB, readable=True)
+        self.features = TargetFeatures(chunk=CHUNK, parallel=PARALLEL, size_unit=MIB, readable=True, dry=True)
         self.session = Session(place)
         self._inventory = Inventory(self.session)
         self._observer = Observer(self.session)
@@ -159,6 +159,13 @@ class AzureTarget:
 
     def find(self, job: str) -> Iterator[Ref]:
         yield from (found.ref for found in self._inventory.of(job))
+
+    def dry(self, tell: Tell) -> "AzureTarget":
+        from v2c.targets.azure.shadow import Shadow
+
+        other = AzureTarget(self.place)
+        other.session.shadow = Shadow(tell)
+        return other
 
     def destroy(self, ref: Ref) -> None:
         self._inventory.destroy(ref)

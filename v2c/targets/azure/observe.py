@@ -76,7 +76,7 @@ class Observer:
     def _fetched(self, name: str, link: str | None) -> bytes:
         def fetch() -> bytes:
             try:
-                blob = client(str(link))
+                blob = client(self.session, str(link))
                 size = blob.get_blob_properties().size
                 got: bytes = blob.download_blob(offset=max(0, size - MOST)).readall() if size else b""
                 return got

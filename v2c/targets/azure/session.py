@@ -9,12 +9,15 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from v2c.errors import Paused, TargetError, V2cError
 from v2c.events import Meter
 from v2c.patience import OUTAGE_S, Patience, meter_of
 from v2c.targets.azure.place import Place
+
+if TYPE_CHECKING:
+    from v2c.targets.azure.shadow import Shadow
 
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Session:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.limit_s = OUTAGE_S
+        self.shadow: Shadow | None = None  # of a dry run
         self.kept: dict[str, Any] = {}  # catalogues that were read
         self.job = ""  # whose steps this process does now: they may be asked to stop
 
@@ -113,9 +117,21 @@ class Session:
             credential_scopes=list(scopes),
             retry_total=0,
             polling_interval=POLL_S,
-            connection_timeout=20,
-            read_timeout=60,
+            transport=self.transport(),
         )
+
+    def transport(self, size: int = 10) -> Any:
+        """The SDK's HTTP, for so many threads at once."""
+        import requests
+        from azure.core.pipeline.transport import RequestsTransport
+        from requests.adapters import HTTPAdapter
+
+        if self.shadow is not None:
+            pool = self.shadow.session(size)
+        else:
+            pool = requests.Session()
+            pool.mount("https://", HTTPAdapter(pool_maxsize=size, max_retries=0))
+        return RequestsTransport(session=pool, session_owner=False, connection_timeout=20, read_timeout=60)
 
     # ---- calls -------------------------------------------------------------------------------------------------------------
 
