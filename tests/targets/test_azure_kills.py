@@ -20,7 +20,7 @@ def run(emulator: AzureEmulator, folder: Path, **more: str) -> "subprocess.Compl
     path = os.pathsep.join(map(str, (HERE, HERE.parent / "contracts", HERE.parents[1])))
     command = [sys.executable, str(HERE / "azure_child.py"), str(folder), emulator.locator]
     environment = {**os.environ, "PYTHONPATH": path, **more}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 def came_there(emulator: AzureEmulator, folder: Path) -> None:
@@ -39,7 +39,7 @@ def came_there(emulator: AzureEmulator, folder: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 def test_a_kill_at_every_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = tmp_path / "names"
     with azure(tmp_path / "azure", monkeypatch) as emulator:

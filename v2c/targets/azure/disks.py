@@ -3,6 +3,9 @@
 A SAS lets whoever holds it write. So a worker puts its own name into the disk's tags, has a new SAS made (which ends the one
 before it), and looks at the tag again before it uses it: a worker that was frozen meanwhile finds its SAS dead and another name
 on the disk, and changes nothing. The SAS itself is in this process's memory and nowhere else.
+
+Ending a SAS ends the upload for good. So it is ended when the disk is complete, or removed; a pause leaves it, and it runs out
+within the hour.
 """
 
 import secrets

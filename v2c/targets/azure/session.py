@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CONNECTIONS = 64  # kept to each host: eight disks with eight pages in flight
 POLL_S = 2.0  # between questions about an operation that does not say when to ask (the SDK's own 30 s are for people)
 # Azure's own login hosts; elsewhere (Azure Stack, private clouds) nobody vouches for the authority
 AUTHORITIES = (
@@ -34,8 +35,8 @@ PASSING = {
     "AnotherOperationInProgress",
     "RetryableError",
     "ExpiredAuthenticationToken",
+    "NicReservedForAnotherVm",
     "OperationPreempted",
-    "StorageFailure/SocketException",
 }
 # What azure-identity says of a login service that is not well; it keeps neither the status nor the cause
 _UNWELL = re.compile(
@@ -120,18 +121,22 @@ class Session:
             transport=self.transport(),
         )
 
-    def transport(self, size: int = 10) -> Any:
-        """The SDK's HTTP, for so many threads at once."""
+    @cached_property
+    def _pool(self) -> Any:
         import requests
-        from azure.core.pipeline.transport import RequestsTransport
         from requests.adapters import HTTPAdapter
 
         if self.shadow is not None:
-            pool = self.shadow.session(size)
-        else:
-            pool = requests.Session()
-            pool.mount("https://", HTTPAdapter(pool_maxsize=size, max_retries=0))
-        return RequestsTransport(session=pool, session_owner=False, connection_timeout=20, read_timeout=60)
+            return self.shadow.session()
+        pool = requests.Session()
+        pool.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=0))
+        return pool
+
+    def transport(self) -> Any:
+        """The SDK's HTTP; its connections are shared by all clients of this session."""
+        from azure.core.pipeline.transport import RequestsTransport
+
+        return RequestsTransport(session=self._pool, session_owner=False, connection_timeout=20, read_timeout=60)
 
     # ---- calls -------------------------------------------------------------------------------------------------------------
 

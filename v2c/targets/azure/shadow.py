@@ -35,10 +35,10 @@ class Shadow:
     pages: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)  # of the disks that were opened, by name
 
-    def session(self, size: int) -> requests.Session:
-        """An HTTP session for `size` threads that changes nothing."""
+    def session(self) -> requests.Session:
+        """An HTTP session that changes nothing."""
         session = requests.Session()
-        session.mount("https://", _Adapter(self, pool_maxsize=size))
+        session.mount("https://", _Adapter(self))
         return session
 
     # ---- Resource Manager --------------------------------------------------------------------------------------------------
@@ -155,8 +155,8 @@ class Shadow:
 class _Adapter(HTTPAdapter):
     """The HTTP of a dry run: reads go through, the rest is answered by the shadow."""
 
-    def __init__(self, shadow: Shadow, pool_maxsize: int) -> None:
-        super().__init__(pool_maxsize=pool_maxsize, max_retries=0)
+    def __init__(self, shadow: Shadow) -> None:
+        super().__init__(max_retries=0)
         self.shadow = shadow
 
     def send(self, request: Any, *args: Any, **more: Any) -> requests.Response:

@@ -90,11 +90,11 @@ def _passing(error: Exception) -> str | None:
 
 
 def client(session: Session, sas: str) -> Any:
-    """The SDK's client of the blob that the SAS opens, with as many connections as there are threads."""
+    """The SDK's client of the blob that the SAS opens."""
     from azure.storage.blob import BlobClient
 
-    transport = session.transport(2 * PARALLEL)
-    return BlobClient.from_blob_url(sas, transport=transport, retry_total=0, max_single_get_size=CHUNK, max_chunk_get_size=CHUNK)
+    cut = {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
+    return BlobClient.from_blob_url(sas, transport=session.transport(), retry_total=0, **cut)
 
 
 class PageWriter:
