@@ -48,7 +48,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlobServiceCli
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         service = BlobServiceClient(f"http://127.0.0.1:{port}/{ACCOUNT}", credential=key, retry_total=0)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240  # a busy machine takes its time to start node
         while True:
             try:
                 service.create_container("disks")
