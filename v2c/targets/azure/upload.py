@@ -93,7 +93,7 @@ def client(session: Session, sas: str) -> Any:
     """The SDK's client of the blob that the SAS opens."""
     from azure.storage.blob import BlobClient
 
-    cut = {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
+    cut: dict[str, Any] = {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
     return BlobClient.from_blob_url(sas, transport=session.transport(), retry_total=0, **cut)
 
 
