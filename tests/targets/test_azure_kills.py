@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_kill_in_the_middle_of_an_upload(tmp_path: Path, monkeypatch: pytest.M
         child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
         while not emulator.requests.done("PutPage"):
             assert child.poll() is None
+            time.sleep(0.02)
         child.kill()
         child.wait()
         assert run(emulator, folder).returncode == 0
