@@ -49,6 +49,7 @@ class TestGcp(TargetContract):
         return False
 
 
+@pytest.mark.full
 class TestGcpOwnBucket(TestGcp):
     """Without a bucket of the user's."""
 

@@ -3,8 +3,8 @@
     gcp:PROJECT/ZONE[?bucket=NAME&network=NAME&subnet=NAME&type=NAME&disk-type=pd-balanced&service-account=EMAIL
                      &reserve=HOURS&name=INSTANCE&compute-endpoint=URL&storage-endpoint=URL]
 
-Credentials come by google-auth's own chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the metadata server). A disk is streamed as
-one sparse tar.gz (upload.py) and imported as an image by images.insert; the instance's disks are made of the images and go with it.
+Credentials come by google-auth's own chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the metadata server). A disk is streamed
+as one sparse tar.gz (upload.py) and imported as an image by images.insert; the instance's disks are made of the images.
 Without `bucket=` a bucket of the job's own is made in the zone's region, and removed by `finalize`.
 """
 

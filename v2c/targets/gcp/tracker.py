@@ -76,11 +76,12 @@ class Tracker:
         self._end += _RECORD.size
 
     def cut(self, count: int) -> tuple[list[int], Entry | None]:
-        """Keeps the first `count` entries; returns the indexes of the others' blocks that were put, and the first of them."""
+        """Keeps the first `count` entries; returns the indexes of the others' blocks that were put, and the first of them, whose
+        record stays in the file until it is written again: the server may hold a part of that piece."""
         dropped = [self.indexes[at] for at in range(count, len(self)) if self._digests[at * 48 : at * 48 + 32] != NOBODY]
         first = self.entry(count) if count < len(self) else None
         self._end -= (len(self) - count) * _RECORD.size
-        os.ftruncate(self._file, self._end)
+        os.ftruncate(self._file, self._end + (_RECORD.size if first else 0))
         del self.indexes[count:], self.ends[count:], self._sums[count * 2 :], self._digests[count * 48 :]
         return dropped, first
 

@@ -1,8 +1,8 @@
 """The disk as one object: a sparse tar.gz, made as it is sent, by one resumable upload; nothing is staged here.
 
 A worker that goes on asks the session how much it holds, makes the stream again from the last block that ended there, and
-compares what it made with the digest of what was sent; where they differ all is sent anew, and said. A worker without a block map takes
-the disk over: it fences the earlier one off (resumable.py) and sends all by a session of its own.
+compares what it made with the digest of what was sent; where they differ all is sent anew, and said. A worker without a block
+map takes the disk over: it fences the earlier one off (resumable.py) and sends all by a session of its own.
 """
 
 import hashlib
@@ -279,6 +279,9 @@ class UploadWriter:
             self._broken = error
             if error.status == 412:
                 raise self._upload.taken() from error
+            if error.status == 400 and "CRC32C" in error.text:  # what a resumed upload held is not what was remembered of it
+                self._drop("Google calculates another checksum")
+                raise TargetError(f"{self.ref.id}: {error.text}", remedy="the next try sends it anew", transient=True) from error
             if error.status in GONE:
                 text, remedy = f"the upload session of {self.ref.id} is over", "the next try sends it anew"
                 raise TargetError(text, remedy=remedy, transient=True) from error
