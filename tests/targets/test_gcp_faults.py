@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +184,20 @@ def test_no_secret_is_written_down(double: GcpEmulator, worker: Worker, tmp_path
     folder = state.default_folder()
     kept = [path for path in folder.rglob("*") if path.is_file() and session.encode() in path.read_bytes()]
     assert len(kept) == 1 and kept[0].stat().st_mode & 0o077 == 0, "it must be remembered somewhere, for our eyes only"
+
+
+def test_no_secret_is_in_an_error(double: GcpEmulator, worker: Worker) -> None:
+    """Not in the trace that --debug prints either."""
+    mine = plan()
+    target = worker.target()
+    with worker.map() as told, target.writer(mine, mine.machine.disks[0], None, worker.journal) as writer:
+        target.place.session.patience.limit_s = writer._patience.limit_s = 0.0  # type: ignore[attr-defined]
+        worker.send(writer, told, BLOCKS, most=3)
+        double.faults.outage(1.0)
+        with pytest.raises(TargetError, match="cannot be reached") as lost:
+            writer.commit()
+    trace = "".join(traceback.format_exception(lost.value))
+    assert lost.value.transient and "Unreachable" in trace and "upload_id" not in trace
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------------

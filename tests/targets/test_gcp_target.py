@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import pytest
 from gcp_places import Places, target_at, things
-from target_contract import TargetContract
+from target_contract import CAPS, JOB, Died, MortalJournal, TargetContract
 
+from v2c.emulators.gcp import open_emulator
 from v2c.emulators.gcp.archive import unpack
-from v2c.model import Ref
+from v2c.events import Meter
+from v2c.model import Placement, Ref
 from v2c.targets import Target
 from v2c.targets.gcp import GcpTarget
 
@@ -57,3 +59,33 @@ class TestGcpOwnBucket(TestGcp):
 
     def make(self, folder: Path) -> Target:
         return target_at(self.places.at(folder), locator="gcp:rehearsal-1/europe-west1-b")
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_launch_that_was_cut_off_is_adopted(tmp_path: Path, at: int) -> None:
+    """Every effect from the reservation to the real instance is cut off once; nothing is made twice, and nothing is left."""
+    suite = TestGcp()
+    journal = MortalJournal(JOB, at=at)
+    (tmp_path / "maps").mkdir()
+    with open_emulator(tmp_path / "cloud") as double:
+        maps = [suite.known(tmp_path / "maps", target_at(double), {}) for _ in range(2)]
+        for attempt in range(2):
+            target = target_at(double, "&reserve=1&type=n2-highcpu-2")
+            mine = suite.plan(target, 2)
+            try:
+                list(target.reserve(mine, journal))
+                disks = [suite.disk(target, mine, journal, number, told=maps[number]) for number in range(2)]
+                image = target.register(mine, disks, CAPS, journal)
+                test = target.launch(mine, image, Placement(), journal, Meter())
+                target.stop(test, journal)
+                break
+            except Died:
+                assert attempt == 0
+        assert journal.pending() == [] and set(journal.refs()) == set(target.find(JOB))
+        for operation in ("images", "networks", "firewalls", "subnetworks", "instances", "reservations"):
+            made = double.requests.done(f"{operation}.insert")
+            assert made and set(made.values()) == {1}, (operation, made)
+        for ref in reversed(journal.refs()):
+            target.destroy(ref)
+        assert double.left() == []

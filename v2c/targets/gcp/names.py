@@ -50,8 +50,8 @@ def name(plan: Plan, what: str) -> str:
 
 def short(job: str) -> str:
     """Enough of a job to tell it from others; a job is hexadecimal or a word of the user's."""
-    plain = slug(job, 12)
-    return plain if plain == job else f"{plain[:6]}-{hashlib.sha256(job.encode()).hexdigest()[:8]}"
+    plain = slug(job, 20)
+    return plain if plain == job else f"{plain[:10]}-{hashlib.sha256(job.encode()).hexdigest()[:8]}"
 
 
 def instance(plan: Plan, *, cutover: bool) -> str:

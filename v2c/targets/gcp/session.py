@@ -44,6 +44,10 @@ class ApiError(Exception):
         self.status, self.reason, self.text = status, reason, text
 
 
+class Unreachable(Exception):
+    """Nobody answered; says how. What was asked is not said: the URI of an upload session is a secret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """Where the APIs are, each with its version and no slash at the end."""
@@ -132,8 +136,15 @@ class Session:
             query["pageToken"] = token
 
     def send(self, method: str, url: str, **about: Any) -> Any:
-        """One request, once; the answer of `requests`. ApiError when it is no success (308 is one, to an upload)."""
-        answer = self._http().request(method, url, timeout=TIMEOUT_S, allow_redirects=False, **about)
+        """One request, once; the answer of `requests`. ApiError when it is no success (308 is one, to an upload), Unreachable
+        when there is none."""
+        from google.auth.exceptions import TransportError
+        from requests.exceptions import RequestException
+
+        try:
+            answer = self._http().request(method, url, timeout=TIMEOUT_S, allow_redirects=False, **about)
+        except (TransportError, RequestException) as error:
+            raise Unreachable(type(error).__name__) from None
         if answer.status_code >= 400:
             raise _error(answer)
         return answer
@@ -197,13 +208,9 @@ def passing(error: Exception) -> str | None:
     if isinstance(error, ApiError):
         passes = error.status in PASSING or (error.status == 403 and error.reason in PASSING_REASONS)
         return f"Google answers {error.status} {error.reason}" if passes else None
-    from google.auth.exceptions import RefreshError, TransportError
-    from requests.exceptions import ChunkedEncodingError, ConnectionError, Timeout
-
-    if isinstance(error, RefreshError):
-        return "no token could be had" if getattr(error, "retryable", False) else None
-    lost = isinstance(error, TransportError | ConnectionError | Timeout | ChunkedEncodingError)
-    return f"Google cannot be reached ({type(error).__name__})" if lost else None
+    if isinstance(error, Unreachable):
+        return f"Google cannot be reached ({error})"
+    return "no token could be had" if getattr(error, "retryable", False) else None  # google-auth's RefreshError
 
 
 def refused(error: Exception, what: str) -> TargetError | BusyError:
@@ -215,15 +222,14 @@ def refused(error: Exception, what: str) -> TargetError | BusyError:
 
     if isinstance(error, GoogleAuthError):
         return TargetError(f"{what}: the credentials were refused", remedy=REMEDIES["authError"])
-    return TargetError(f"{what}: Google cannot be reached ({type(error).__name__})", remedy="check the line", transient=True)
+    return TargetError(f"{what}: Google cannot be reached ({error})", remedy="check the line", transient=True)
 
 
 def failures() -> tuple[type[Exception], ...]:
     """What a call may raise: for `except`."""
     from google.auth.exceptions import GoogleAuthError
-    from requests.exceptions import RequestException
 
-    return (ApiError, GoogleAuthError, RequestException)
+    return (ApiError, Unreachable, GoogleAuthError)
 
 
 def _below(link: str, project: str) -> str:

@@ -83,9 +83,9 @@ class UploadWriter:
     def put(self, index: int, data: Block, digest: bytes) -> None:
         if index < 0 or index * self.chunk + len(data) > self.size:
             raise TargetError(f"block {index} ({len(data)} bytes) lies beyond the {self.size} bytes of {self.ref.id}")
+        self._begin()
         if self._whole:
             raise self._changed()
-        self._begin()
         if self._tracker.digest(index) == digest:
             return
         if index <= self._last:
@@ -103,9 +103,9 @@ class UploadWriter:
             self._tracker.sync()
 
     def commit(self) -> Ref:
+        self._begin()
         if self._whole:
             return self.ref
-        self._begin()
         if self._owed:
             raise TargetError(f"{len(self._owed)} blocks of {self.ref.id} are not there", remedy="run it again", transient=True)
         self._fill(-(-self.size // self.chunk))
