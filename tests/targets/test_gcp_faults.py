@@ -3,6 +3,9 @@
 import hashlib
 import json
 import random
+import subprocess
+import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -171,6 +174,39 @@ def test_a_worker_that_goes_on_sends_nothing_twice(
     thing = double.storage.object(*ref.id.removeprefix("gs://").split("/", 1))
     assert sent(double) == int(thing["size"]), "a byte went twice"
     assert double.requests.done("objects.insert").total() == 4, "the name, the fence, one session, the index"
+
+
+def test_a_worker_that_was_killed_is_gone_on_with(double: GcpEmulator, worker: Worker, tmp_path: Path) -> None:
+    """SIGKILL, in the midst of a request; the next process goes on from what the server holds."""
+    script = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import test_gcp_faults as tests
+from pathlib import Path
+tests.upload.REQUEST = tests.REQUEST
+class There:
+    environment, locator = {dict(double.environment)!r}, {double.locator!r}
+worker = tests.Worker(There(), Path({str(worker.folder)!r}))
+with worker.map() as told, worker.target().writer(tests.plan(), tests.plan().machine.disks[0], None, worker.journal) as writer:
+    tests.Worker.send(worker, writer, told, tests.BLOCKS)
+    print("sent", flush=True)
+    import time
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent)
+    deadline = time.monotonic() + 60
+    while sum(r.operation == "upload" for r in double.requests) < 4 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    before = [r for r in double.requests if r.operation == "upload"]
+    assert 4 <= len(before) < 11, "it was through before the kill"
+    ref = worker.upload()
+    assert held(double, ref, tmp_path) == wanted()
+    thing = double.storage.object(*ref.id.removeprefix("gs://").split("/", 1))
+    taken = sum(r.bytes for r in double.requests if r.operation == "upload" and r.status in (200, 308))
+    assert taken == int(thing["size"]), "a byte that was taken went twice"
+    assert sum(r.operation == "objects.insert" and r.subject.endswith(".gz") for r in double.requests) == 3, "one session"
 
 
 def test_no_secret_is_written_down(double: GcpEmulator, worker: Worker, tmp_path: Path) -> None:

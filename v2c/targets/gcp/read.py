@@ -2,7 +2,10 @@
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from v2c.errors import TargetError
@@ -14,7 +17,8 @@ from v2c.targets.gcp.tracker import BEGIN
 from v2c.targets.gcp.upload import index_of
 from v2c.targets.writers.part import CHUNK
 
-AT_ONCE = 16 * MIB  # bytes of the object per request
+AT_ONCE = 8 * MIB  # bytes of the object per request
+AHEAD = 2  # requests under way
 
 Place = tuple[int, int, int]  # a block's index, where its piece begins and ends
 
@@ -24,8 +28,8 @@ def blocks_of(session: Session, bucket: str, name: str, size: int, indexes: Sequ
     try:
         found = session.object("GET", bucket, name)
         places = _places(session, bucket, index_of(name, str(found["generation"])))
-        for group in _groups(indexes, places):
-            data = _range(session, bucket, name, str(found["generation"]), group) if group[0][2] else b""
+        fetch = partial(_range, session, bucket, name, str(found["generation"]))
+        for group, data in _ahead(_groups(indexes, places), fetch):
             base = group[0][1]
             for index, start, end in group:
                 whole = min(CHUNK, size - index * CHUNK)
@@ -60,7 +64,22 @@ def _groups(indexes: Sequence[int], places: dict[int, tuple[int, int]]) -> Itera
         yield group
 
 
+def _ahead(groups: Iterator[list[Place]], fetch: Callable[[list[Place]], bytes]) -> Iterator[tuple[list[Place], bytes]]:
+    """Each group with its bytes, which are asked for while those before it are looked at: a line may be long."""
+    waiting: deque[tuple[list[Place], Future[bytes]]] = deque()
+    with ThreadPoolExecutor(AHEAD, "read back") as pool:
+        for group in groups:
+            waiting.append((group, pool.submit(fetch, group)))
+            if len(waiting) > AHEAD:
+                first, data = waiting.popleft()
+                yield first, data.result()
+        for first, data in waiting:
+            yield first, data.result()
+
+
 def _range(session: Session, bucket: str, name: str, generation: str, group: list[Place]) -> bytes:
+    if not group[0][2]:  # a hole
+        return b""
     about: dict[str, Any] = {
         "params": {"alt": "media", "ifGenerationMatch": generation},
         "headers": {"Range": f"bytes={group[0][1]}-{group[-1][2] - 1}", "Accept-Encoding": "identity"},
