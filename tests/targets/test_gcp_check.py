@@ -108,6 +108,7 @@ def test_nothing_stands_in_the_way(double: GcpEmulator) -> None:
     [
         ("gcp:rehearsal-1/europe-west1-d", "gcp.zone", "no zone europe-west1-d"),
         ("gcp:rehearsal-1/europe-west1-b?type=z9-mega-1", "gcp.type", "no type z9-mega-1"),
+        ("gcp:rehearsal-1/europe-west1-b?disk-type=floppy", "gcp.disk-type", "no disks of the type floppy"),
         ("gcp:rehearsal-1/europe-west1-b?bucket=nowhere-at-all", "gcp.bucket", "cannot be used"),
         ("gcp:rehearsal-1/europe-west1-b?network=nowhere", "gcp.network", "no network nowhere"),
         ("gcp:rehearsal-1/europe-west1-b?subnet=nowhere", "gcp.subnet", "no subnet nowhere"),
@@ -264,3 +265,27 @@ def test_the_console_is_followed(double: GcpEmulator) -> None:
     target.stop(instance, journal)
     with environment(double):
         assert target.observe(instance).state == "gone"
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("own", [False, True])
+def test_the_least_rights_are_enough_and_no_more(double: GcpEmulator, own: bool) -> None:
+    """The whole way with the permissions that drivers/gcp/catalogue.toml lists, each of which something asks for."""
+    known = catalogue()
+    base = {*known.permissions, *known.permissions_reserve, *known.permissions_account}
+    granted = {*base, *(known.permissions_own_bucket if own else known.permissions_bucket)}
+    double.granted, double.rights.asked = granted, set()
+    more = "reserve=1&service-account=a@rehearsal-1.iam.gserviceaccount.com"
+    where = f"gcp:rehearsal-1/europe-west1-b?{more}" if own else f"{double.locator}&{more}"
+    target, journal, mine = target_at(double, locator=where), MemoryJournal(JOB), plan(2)
+    assert blockers(target, mine) == {}
+    image = moved(target, mine, OLD, journal)
+    test = target.launch(mine, image, Placement(), journal, Meter())
+    assert target.observe(test).alive
+    target.stop(test, journal)
+    target.launch(mine, image, Placement(isolated=False, cutover=True), journal, Meter())
+    list(target.finalize(mine, journal))
+    for ref in reversed(journal.refs()):
+        target.destroy(ref)
+    assert double.left() == []
+    assert granted - double.rights.asked == set(), "listed, and nothing asks for it"

@@ -19,6 +19,7 @@ from v2c.emulators.faults import Faults
 from v2c.emulators.gcp.calls import Call
 from v2c.emulators.gcp.compute import BUILT_IN, Compute
 from v2c.emulators.gcp.instances import Instances
+from v2c.emulators.gcp.rights import Rights
 from v2c.emulators.gcp.server import Server
 from v2c.emulators.gcp.storage import Storage
 from v2c.emulators.gcp.store import Refusal, Store, Thing
@@ -39,7 +40,7 @@ class GcpEmulator:
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder, self.port = folder, port
-        self.granted: set[str] | None = None  # the permissions that the account has; None: all
+        self.rights = Rights()
         self.store = Store(folder)
         self.storage = Storage(self.store, PROJECT)
         self.machines = Machines(folder / "machines")
@@ -59,7 +60,7 @@ class GcpEmulator:
             "cloudresourcemanager.projects.testIamPermissions": self._permissions,
         }
         self._server = Server(self.port, verbs, self.storage, self.tokens)
-        self._server.faults, self._server.requests = self._faults, self._requests
+        self._server.faults, self._server.requests, self._server.rights = self._faults, self._requests, self.rights
         self.port = self._server.server_port
         self.tokens.publish(self._server.base)
         return self
@@ -83,6 +84,15 @@ class GcpEmulator:
         self._faults = faults
         if self._server:
             self._server.faults = faults
+
+    @property
+    def granted(self) -> set[str] | None:
+        """The permissions that the account has; None: all."""
+        return self.rights.granted
+
+    @granted.setter
+    def granted(self, granted: set[str] | None) -> None:
+        self.rights.granted = self.storage.granted = granted
 
     @property
     def requests(self) -> Requests:
@@ -118,7 +128,6 @@ class GcpEmulator:
         raise Refusal(404, "notFound", f"there is no disk or image {id}")
 
     def _permissions(self, call: Call) -> Thing:
-        self.storage.granted = self.granted
         asked = call.body.get("permissions", [])
         held = [one for one in asked if self.granted is None or one in self.granted]
         return {"permissions": held} if held else {}

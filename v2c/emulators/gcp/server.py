@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from v2c.emulators.faults import Faults
 from v2c.emulators.gcp import schema
 from v2c.emulators.gcp.calls import Answer, Call, Verb
+from v2c.emulators.gcp.rights import Rights
 from v2c.emulators.gcp.storage import Storage
 from v2c.emulators.gcp.store import Refusal, Thing
 from v2c.emulators.gcp.tokens import Tokens
@@ -40,7 +41,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, verbs: Mapping[str, Verb], storage: Storage, tokens: Tokens) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.verbs, self.storage, self.tokens = dict(verbs), storage, tokens
-        self.faults, self.requests = Faults(), Requests()
+        self.faults, self.requests, self.rights = Faults(), Requests(), Rights()
         self.base = f"http://127.0.0.1:{self.server_port}"
         self._open: set[socket.socket] = set()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="gcp", daemon=True)
@@ -107,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             self._cut(0)
             return
+        except (KeyError, TypeError, AttributeError) as error:  # what the schema leaves to prose
+            answer = Answer(Refusal(400, "required", f"Required field is missing or of the wrong kind: {error}").body(), 400)
         if fault == "lost-answer":
             self._cut(0)
             return
@@ -152,6 +155,7 @@ class Handler(BaseHTTPRequestHandler):
         wrong += schema.body_complaints(method, body)
         if wrong:
             raise Refusal(400, "invalid", "; ".join(wrong))
+        self.server.rights.check(method.id, body)
         call = Call(found.params, query, body or {}, headers, stream, length, self.server.base)
         if media and self.command == "POST":
             return self.server.storage.upload, call

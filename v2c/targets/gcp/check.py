@@ -1,7 +1,6 @@
 """What stands in the way at Google, told before a byte moves and all at once. Reads only."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from v2c.errors import TargetError
 from v2c.model import GIB, Finding, Firmware, Level, Plan
@@ -23,18 +22,24 @@ def findings(place: Place, plan: Plan) -> Iterator[Finding]:
     except TargetError as error:
         yield _blocker("gcp.credentials", place.project, error.text, error.remedy)
         return
-    try:
-        yield from _permissions(place, account)
-        yield from _zone(place)
-        yield from _type(place, plan)
-        yield from _quotas(place, plan, place.look(f"regions/{place.region}"))
-        yield from _names(place, plan)
-        yield from _subnet(place)
-        yield from _bucket(place)
-    except failures() as error:
-        told = refused(error, f"{place.project} cannot be asked")
-        yield _blocker("gcp.api", place.project, told.text, told.remedy)
-        return
+    caught: tuple[type[Exception], ...] = (TargetError, *failures())
+    for asked in (
+        _permissions(place, account),
+        _zone(place),
+        _type(place, plan),
+        _disk_type(place),
+        _quotas(place, plan),
+        _names(place, plan),
+        _subnet(place),
+        _bucket(place),
+    ):
+        try:
+            yield from asked
+        except caught as error:  # the others are told all the same
+            told = error if isinstance(error, TargetError) else refused(error, f"{place.project} cannot be asked")
+            yield _blocker("gcp.api", place.project, told.text, told.remedy)
+            if told.transient:
+                return
     yield from _disks(plan)
     if len(plan.machine.nics) > 1:
         text = (
@@ -107,8 +112,15 @@ def _type(place: Place, plan: Plan) -> Iterator[Finding]:
         yield Finding("gcp.series", Level.WARNING, name, text, "choose n2, n2d or e2 unless you know that it can")
 
 
-def _quotas(place: Place, plan: Plan, region: dict[str, Any] | None) -> Iterator[Finding]:
+def _disk_type(place: Place) -> Iterator[Finding]:
+    if place.look(place.in_zone("diskTypes", place.disk_type)) is None:
+        text = f"the zone {place.zone} has no disks of the type {place.disk_type}"
+        yield _blocker("gcp.disk-type", place.disk_type, text, "see: gcloud compute disk-types list")
+
+
+def _quotas(place: Place, plan: Plan) -> Iterator[Finding]:
     known = catalogue()
+    region = place.look(f"regions/{place.region}")
     wanted: dict[str, float] = {"INSTANCES": 1}
     if plan.instance_type and (told := place.look(place.in_zone("machineTypes", plan.instance_type))):
         series = known.series_of(plan.instance_type)
