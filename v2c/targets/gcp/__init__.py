@@ -284,6 +284,9 @@ class GcpTarget:
             if names.tagged(thing) != ref["job"]:
                 raise TargetError(f"gs://{bucket}/{thing['name']} is not of job {ref['job']}, so it is left alone")
             self._delete_object(bucket, thing["name"])
+        self._forget(bucket, name)
+
+    def _forget(self, bucket: str, name: str) -> None:
         forget(self.place.session, bucket, name)
 
     def _destroy_bucket(self, ref: Ref) -> None:
