@@ -177,10 +177,11 @@ def moved(target: GcpTarget, mine: Plan, caps: Caps, journal: MemoryJournal) -> 
 
 @pytest.mark.tool
 def test_features_are_what_the_guest_drives(double: GcpEmulator) -> None:
-    target, journal = target_at(double), MemoryJournal(JOB)
+    target, journal = target_at(double, "&license=projects/debian-cloud/global/licenses/debian-12-bookworm"), MemoryJournal(JOB)
     moved(target, plan(2), ALL, journal)
     boot, data = (double.store.get(f"global/images/v2c-erp-db-1-{JOB}-{n}") for n in range(2))
     assert [f["type"] for f in boot["guestOsFeatures"]] == ["UEFI_COMPATIBLE", "VIRTIO_SCSI_MULTIQUEUE", "GVNIC"]
+    assert boot["licenses"] == ["projects/debian-cloud/global/licenses/debian-12-bookworm"] and "licenses" not in data
     assert "guestOsFeatures" not in data and data["architecture"] == "X86_64" and data["labels"]["v2c-job"] == JOB
     for ref in journal.refs():
         target.destroy(ref)

@@ -1,7 +1,7 @@
 """Google Cloud: disks through Cloud Storage into images, and instances of Compute Engine.
 
     gcp:PROJECT/ZONE[?bucket=NAME&network=NAME&subnet=NAME&type=NAME&disk-type=pd-balanced&service-account=EMAIL
-                     &reserve=HOURS&name=INSTANCE&compute-endpoint=URL&storage-endpoint=URL]
+                     &reserve=HOURS&name=INSTANCE&license=PATH&compute-endpoint=URL&storage-endpoint=URL]
 
 Credentials come by google-auth's own chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the metadata server). A disk is streamed
 as one sparse tar.gz (upload.py) and imported as an image by images.insert; the instance's disks are made of the images.
@@ -201,6 +201,7 @@ class GcpTarget:
             "labels": {**names.labels(ref["job"]), names.NUMBER: ref["number"]},
             "storageLocations": [self.place.region],
             **({"guestOsFeatures": [{"type": f} for f, has in features if has]} if first else {}),
+            **({"licenses": [self.place.license]} if first and self.place.license else {}),
         }
 
     # ---- the instance ------------------------------------------------------------------------------------------------------

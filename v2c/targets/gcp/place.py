@@ -13,7 +13,7 @@ from v2c.targets.gcp import names
 from v2c.targets.gcp.session import ApiError, Endpoints, Session, failures, refused
 
 KNOWN = (
-    *("bucket", "network", "subnet", "type", "disk-type", "service-account", "reserve", "name"),
+    *("bucket", "network", "subnet", "type", "disk-type", "service-account", "reserve", "name", "license"),
     *("compute-endpoint", "storage-endpoint"),
 )
 LEAST_GB = 10  # of a persistent disk (diskTypes.get, validDiskSize): a smaller image gives a disk of this size
@@ -21,7 +21,8 @@ LEAST_GB = 10  # of a persistent disk (diskTypes.get, validDiskSize): a smaller 
 
 @dataclass
 class Place:
-    """`reserve_hours`: 0: no capacity is reserved. `bucket` empty: one of our own, for the job's time."""
+    """`reserve_hours`: 0: no capacity is reserved. `bucket` empty: one of our own, for the job's time.
+    `license`: of the boot image, which decides how it is billed ("projects/rhel-cloud/global/licenses/rhel-9-byos")."""
 
     session: Session
     zone: str
@@ -33,6 +34,7 @@ class Place:
     account: str = ""
     reserve_hours: int = 0
     name: str = ""
+    license: str = ""
 
     @classmethod
     def parse(cls, rest: str) -> "Place":
@@ -57,6 +59,7 @@ class Place:
             account=options.get("service-account", ""),
             reserve_hours=int(hours),
             name=options.get("name", ""),
+            license=options.get("license", ""),
         )
 
     @property

@@ -1,7 +1,8 @@
 """One object of Cloud Storage that one worker at a time may write: its name, the fence around it, and the upload session.
 
 The name is taken by an empty placeholder, whose generation an upload may replace and no other. Who takes the disk over writes the
-placeholder anew: from then on an earlier worker's upload can become nothing, since "ifGenerationMatch" is asked again at its end.
+placeholder anew: from then on an earlier worker's upload can become nothing, since "ifGenerationMatch" is asked again when its
+bytes come (googleapis/google-cloud-java issue 201 tried it: the session begins, and its data is refused).
 """
 
 import base64
