@@ -133,9 +133,10 @@ def test_every_missing_permission_is_told_at_once(double: GcpEmulator) -> None:
 @pytest.mark.tool
 def test_quotas_count_what_this_machine_needs(double: GcpEmulator) -> None:
     limits = double.compute.limits
-    limits["SSD_TOTAL_GB"], limits["CPUS"], double.compute.limits_project["IMAGES"] = 19.0, 1.0, 1.0
+    limits["SSD_TOTAL_GB"], limits["CPUS"] = 19.0, 1.0
+    double.compute.limits_project |= {"IMAGES": 1.0, "NETWORKS": 1.0}
     told = [f.text for f in target_at(double).check(target_at(double).size(plan(2))) if f.id == "gcp.quota"]
-    assert sorted(text.split()[2] for text in told) == ["CPUS", "IMAGES", "SSD_TOTAL_GB"]
+    assert sorted(text.split()[2] for text in told) == ["CPUS", "IMAGES", "NETWORKS", "SSD_TOTAL_GB"]
 
 
 @pytest.mark.tool

@@ -121,7 +121,7 @@ def _disk_type(place: Place) -> Iterator[Finding]:
 def _quotas(place: Place, plan: Plan) -> Iterator[Finding]:
     known = catalogue()
     region = place.look(f"regions/{place.region}")
-    wanted: dict[str, float] = {"INSTANCES": 1}
+    wanted: dict[str, float] = {"INSTANCES": 1, "NETWORKS": 1, "SUBNETWORKS": 1, "FIREWALLS": 2}  # the last three: the test's
     if plan.instance_type and (told := place.look(place.in_zone("machineTypes", plan.instance_type))):
         series = known.series_of(plan.instance_type)
         if series.quota:
