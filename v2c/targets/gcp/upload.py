@@ -7,6 +7,7 @@ map takes the disk over: it fences the earlier one off (resumable.py) and sends 
 
 import hashlib
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -123,8 +124,13 @@ class UploadWriter:
     def abandon(self) -> None:
         self._closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
-        (self._tracker if self._ready else Tracker(self._path)).remove()
+        tracker = self._tracker if self._ready else Tracker(self._path)
+        there, mine = self._upload.look(), tracker.generation
+        tracker.remove()
+        taken = self._ready and not self._whole and there is not None and str(there["generation"]) != mine
         self._ready = self._whole = False
+        if taken:
+            return  # it is another worker's now
         for found in self.session.objects(self.bucket, self.name):
             self._upload.remove(found["name"])
 
@@ -201,7 +207,7 @@ class UploadWriter:
         self._sent = held
         self._pending += tracker.kept(held)
         held += len(self._pending)
-        count = sum(1 for end in tracker.ends if end <= held)
+        count = bisect_right(tracker.ends, held)
         owed, first = tracker.cut(count)
         self._owed = {index for index in owed if index != BEGIN}
         last = tracker.entry(count - 1) if count else None
@@ -219,7 +225,8 @@ class UploadWriter:
         if self._tracker.session:
             self._upload.cancel(self._tracker.session)
         self._tracker.remove()
-        self.journal.note(f"gcp/{self.name}", "")
+        if self._whole:  # else the note is nobody's, or of the worker that took the disk over
+            self.journal.note(f"gcp/{self.name}", "")
         self._ready = self._whole = False
         self._broken = TargetError(why)
 
