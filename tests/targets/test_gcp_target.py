@@ -1,5 +1,7 @@
 """gcp: the contract, over the double."""
 
+import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -11,9 +13,11 @@ from target_contract import CAPS, JOB, Died, MortalJournal, TargetContract
 from v2c.emulators.gcp import open_emulator
 from v2c.emulators.gcp.archive import unpack
 from v2c.events import Meter
-from v2c.model import Placement, Ref
+from v2c.journal import MemoryJournal
+from v2c.model import Caps, Firmware, Placement, Ref
 from v2c.targets import Target
 from v2c.targets.gcp import GcpTarget
+from v2c.targets.writers import CHUNK
 
 
 @pytest.mark.tool
@@ -86,6 +90,38 @@ def test_a_launch_that_was_cut_off_is_adopted(tmp_path: Path, at: int) -> None:
         for operation in ("images", "networks", "firewalls", "subnetworks", "instances", "reservations"):
             made = double.requests.done(f"{operation}.insert")
             assert made and set(made.values()) == {1}, (operation, made)
+        for ref in reversed(journal.refs()):
+            target.destroy(ref)
+        assert double.left() == []
+
+
+# A boot sector that says its words on the first serial port and halts: xor ax,ax; mov ds,ax; mov si,words; mov dx,3f8h;
+# lodsb; test al,al; jz halt; out dx,al; jmp lodsb; halt: hlt; jmp halt; words.
+SECTOR = bytes.fromhex("31c08ed8be157cbaf803ac84c07403eeebf8f4ebfd") + b"booted from what was uploaded\r\n\0"
+
+
+@pytest.mark.tool
+def test_what_was_uploaded_boots_and_is_heard(tmp_path: Path) -> None:
+    """From blocks to the console: the archive, the image, the instance's disk, QEMU, the serial port, all of them real."""
+    journal = MemoryJournal(JOB)
+    with open_emulator(tmp_path / "cloud") as double:
+        target = target_at(double)
+        mine = TestGcp().plan(target, 2)
+        list(target.reserve(mine, journal))
+        refs = []
+        for disk, head in zip(mine.machine.disks, (b"data", SECTOR.ljust(510, b"\0") + b"\x55\xaa"), strict=True):
+            with target.writer(mine, disk, None, journal) as writer:
+                data = head.ljust(CHUNK, b"\0")
+                writer.expect([0])
+                writer.put(0, data, hashlib.sha256(data).digest())
+                refs.append(writer.commit())
+        caps = Caps(Firmware.BIOS, boot_disk="d1")  # not the first of the machine's disks
+        instance = target.launch(mine, target.register(mine, refs, caps, journal), Placement(), journal, Meter())
+        deadline = time.monotonic() + 120
+        while "uploaded" not in (seen := target.observe(instance)).console and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert "booted from what was uploaded" in seen.console and seen.alive and Path(seen.screenshot).exists()
+        target.stop(instance, journal)
         for ref in reversed(journal.refs()):
             target.destroy(ref)
         assert double.left() == []
