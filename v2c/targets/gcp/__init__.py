@@ -19,7 +19,7 @@ from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import Caps, Disk, Finding, Firmware, Observation, Placement, Plan, Ref
-from v2c.targets import TargetFeatures
+from v2c.targets import TargetFeatures, Tell
 from v2c.targets.gcp import check, names, read
 from v2c.targets.gcp.catalogue import offers
 from v2c.targets.gcp.launch import CAPACITY, Launcher
@@ -53,6 +53,7 @@ class GcpTarget:
             rewritable=False,
             size_unit=platforms.platform("gcp").limits.size_unit,
             readable=True,
+            dry=True,
         )
         self._launcher = Launcher(place)
 
@@ -310,6 +311,11 @@ class GcpTarget:
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def dry(self, tell: Tell) -> "GcpTarget":
+        from v2c.targets.gcp.dry import DryTarget
+
+        return DryTarget(self.place, tell)
 
 
 def _object(ref: Ref) -> tuple[str, str]:
