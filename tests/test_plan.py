@@ -22,6 +22,14 @@ def test_sizes_are_rounded_up_to_what_the_target_can_hold() -> None:
     assert [d.source_size for d in made.disks] == [10 * GIB + 512, 4 * GIB]
 
 
+def test_a_disk_is_as_large_as_the_smallest_there_is() -> None:
+    """Google's persistent disks begin at 10 GiB; an archive for somebody else's import may hold less."""
+    made = make("job", MACHINE, platform("gcp"), platforms(), Choices("local:gcp", Repair()), None)
+    assert [d.target_size for d in made.disks] == [11 * GIB, 10 * GIB]
+    choices = Choices("file:x.tar.gz", Repair(), size_unit=GIB, launches=False)
+    assert make("job", MACHINE, platform("gcp"), platforms(), choices, None).disks[1].target_size == 4 * GIB
+
+
 def test_a_file_keeps_its_size() -> None:
     made = make("job", MACHINE, platform("aws"), platforms(), Choices("file:x.raw", Repair(), launches=False), None)
     assert made.disks[0].target_size == 10 * GIB + 512

@@ -66,8 +66,9 @@ def make(
     """The plan of one machine. Blockers are in its findings; nothing is raised for them."""
     firmware = machine.firmware or Firmware.BIOS
     unit = max(choices.size_unit, platform.limits.size_unit if choices.launches else 512)
+    least = platform.limits.min_disk if choices.launches else 0
     disks = tuple(
-        DiskPlan(disk.id, f"{machine.name}-{index}", disk.size, -(-disk.size // unit) * unit)
+        DiskPlan(disk.id, f"{machine.name}-{index}", disk.size, max(-(-disk.size // unit) * unit, least))
         for index, disk in enumerate(machine.disks)
     )
     data = sum(disk.allocated or disk.size for disk in machine.disks)

@@ -68,9 +68,10 @@ class Arrive(_Strict):
 
 
 class Limits(_Strict):
-    """What the platform can hold. Sizes in bytes; 0: no limit known."""
+    """What the platform can hold. Sizes in bytes; 0: no limit known. `min_disk`: a smaller one gets that size."""
 
     size_unit: int = 512
+    min_disk: int = 0
     max_disk: int = 0
     max_boot_disk_mbr: int = 0
     max_disks: int = 0

@@ -57,6 +57,7 @@ class TargetContract:
     size = 17 * MIB
     second = 5 * MIB
     intents = 4
+    lasting: tuple[str, ...] = ("disk", "image", "instance")  # what `finalize` leaves; where disks are only staged, not them
 
     def make(self, folder: Path) -> Target:
         """The target over what `folder` holds: called again, it is the same place, seen by another process."""
@@ -366,7 +367,7 @@ class TargetContract:
         disk = self.disk(target, plan, journal)
         image = target.register(plan, [disk], CAPS, journal)
         before = set(target.find(JOB))
-        stays = {ref for ref in before if ref.kind in ("disk", "image", "instance")}
+        stays = {ref for ref in before if ref.kind in self.lasting}
         gone = list(target.finalize(plan, journal))
         assert not stays & set(gone) and set(gone) <= before
         assert set(self.make(place).find(JOB)) == before - set(gone) == set(journal.refs())

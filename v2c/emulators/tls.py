@@ -1,4 +1,5 @@
-"""A certificate authority for one emulator: SDKs that insist on TLS are told to trust it by their own public settings."""
+"""Keys for emulators: a certificate authority of their own, which SDKs that insist on TLS are told to trust by their own public
+settings, and the key pairs of accounts that sign what they ask."""
 
 import datetime
 import ipaddress
@@ -89,3 +90,30 @@ def _make(files: Authority) -> None:
     files.key.touch(mode=0o600)
     files.key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
     files.certificate.write_bytes(leaf.public_bytes(pem))
+
+
+def key_pair() -> tuple[str, str]:
+    """A new RSA key and its public half, as PEM."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+def signed(public: str, signature: bytes, text: bytes) -> bool:
+    """Whether the key behind `public` (PEM) signed the text, by RS256 (RFC 7518)."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+    key = serialization.load_pem_public_key(public.encode())
+    assert isinstance(key, rsa.RSAPublicKey)
+    try:
+        key.verify(signature, text, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True

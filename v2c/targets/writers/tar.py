@@ -26,48 +26,52 @@ _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # RFC 1952: deflate, n
 _OCTAL_MOST = 8**11 - 1  # larger numbers are written in base 256, the GNU way
 
 
-class TarWriter(StreamWriter):
-    """`disk.raw` in a tar.gz. Its holes are the blocks that `expect` did not name; the size is a whole GiB."""
+class Archive:
+    """The archive's bytes, piece by piece: a head, a piece for each block in ascending order, a tail.
 
-    def __init__(self, path: Path, size: int, ref: Ref) -> None:
-        if size % GIB:
-            raise TargetError(f"Google Cloud imports disks of whole GiB, and {path.name} would hold {size} bytes")
-        super().__init__(path, size, ref)
+    No piece refers to another, so each can be made again, or read, alone. Who keeps `checksum` (of the plain bytes so far) and
+    gives it back continues after any piece.
+    """
+
+    def __init__(self, size: int, chunk: int) -> None:
+        self.size, self.chunk = size, chunk
         self._extents: list[tuple[int, int]] = []
         self._starts: list[int] = []
 
-    def identity(self) -> bytes:
-        return hashlib.sha256(repr(self._extents).encode()).digest()
-
-    def expect(self, indexes: Sequence[int]) -> None:
+    def announce(self, indexes: Sequence[int]) -> None:
+        """The blocks that it will hold, ascending; the others are its holes."""
         self._extents = list(merged(indexes))
         self._starts = [first for first, _ in self._extents]
-        super().expect(indexes)
 
-    def begin(self) -> bytes:
-        return _GZIP_HEAD + self._deflate(sparse_header(MEMBER, self.size, self._ranges()))
+    def identity(self) -> bytes:
+        """What all its bytes depend on besides the blocks, as a digest."""
+        return hashlib.sha256(repr(self._extents).encode()).digest()
 
-    def encode(self, index: int, data: Block) -> bytes:
-        if not self._announced(index):
-            raise TargetError(
-                f"block {index} of {self.path} was not announced", remedy="report this: a stream's head lists its blocks"
-            )
-        length = min(self.chunk, self.size - index * self.chunk)
-        return self._deflate(data.ljust(length, b"\0"))
-
-    def finish(self) -> Iterable[bytes]:
-        length = self._plain_length()
-        end = -(-(length + 2 * _BLOCK) // _RECORD) * _RECORD
-        yield self._deflate(bytes(end - length))
-        yield b"\x03\x00" + struct.pack("<II", self._checksum, end & 0xFFFFFFFF)  # an empty last block, CRC-32, length
-
-    def gaps(self, before: int) -> Iterator[int]:
-        for first, last in self._extents:
-            yield from range(max(first, self._last + 1), min(last + 1, before))
-
-    def _announced(self, index: int) -> bool:
+    def announced(self, index: int) -> bool:
+        """Whether the block has a place in it."""
         at = bisect_left(self._starts, index + 1) - 1
         return at >= 0 and index <= self._extents[at][1]
+
+    def gaps(self, last: int, before: int) -> Iterator[int]:
+        """Announced blocks behind `last` and before the index `before`."""
+        for first, end in self._extents:
+            yield from range(max(first, last + 1), min(end + 1, before))
+
+    def head(self) -> tuple[bytes, int]:
+        """What stands before the first block, and the checksum behind it."""
+        packed, checksum = self._deflate(sparse_header(MEMBER, self.size, self._ranges()), 0)
+        return _GZIP_HEAD + packed, checksum
+
+    def piece(self, index: int, data: Block, checksum: int) -> tuple[bytes, int]:
+        """A block, padded to its whole length, and the checksum behind it."""
+        return self._deflate(data.ljust(min(self.chunk, self.size - index * self.chunk), b"\0"), checksum)
+
+    def tail(self, checksum: int) -> bytes:
+        """What stands behind the last block."""
+        length = self._plain_length()
+        end = -(-(length + 2 * _BLOCK) // _RECORD) * _RECORD
+        packed, checksum = self._deflate(bytes(end - length), checksum)
+        return packed + b"\x03\x00" + struct.pack("<II", checksum, end & 0xFFFFFFFF)  # an empty last block, CRC-32, length
 
     def _ranges(self) -> list[tuple[int, int]]:
         return [(first * self.chunk, min((last + 1) * self.chunk, self.size)) for first, last in self._extents]
@@ -77,10 +81,45 @@ class TarWriter(StreamWriter):
         ranges = self._ranges()
         return len(sparse_header(MEMBER, self.size, ranges)) + sum(end - start for start, end in ranges)
 
-    def _deflate(self, data: Block) -> bytes:
-        self._checksum = isal_zlib.crc32(data, self._checksum)
+    @staticmethod
+    def _deflate(data: Block, checksum: int) -> tuple[bytes, int]:
         packer: Any = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
-        return bytes(packer.compress(data) + packer.flush(isal_zlib.Z_SYNC_FLUSH))
+        return bytes(packer.compress(data) + packer.flush(isal_zlib.Z_SYNC_FLUSH)), isal_zlib.crc32(data, checksum)
+
+
+class TarWriter(StreamWriter):
+    """`disk.raw` in a tar.gz. Its holes are the blocks that `expect` did not name; the size is a whole GiB."""
+
+    def __init__(self, path: Path, size: int, ref: Ref) -> None:
+        if size % GIB:
+            raise TargetError(f"Google Cloud imports disks of whole GiB, and {path.name} would hold {size} bytes")
+        super().__init__(path, size, ref)
+        self._archive = Archive(size, self.chunk)
+
+    def identity(self) -> bytes:
+        return self._archive.identity()
+
+    def expect(self, indexes: Sequence[int]) -> None:
+        self._archive.announce(indexes)
+        super().expect(indexes)
+
+    def begin(self) -> bytes:
+        packed, self._checksum = self._archive.head()
+        return packed
+
+    def encode(self, index: int, data: Block) -> bytes:
+        if not self._archive.announced(index):
+            raise TargetError(
+                f"block {index} of {self.path} was not announced", remedy="report this: a stream's head lists its blocks"
+            )
+        packed, self._checksum = self._archive.piece(index, data, self._checksum)
+        return packed
+
+    def finish(self) -> Iterable[bytes]:
+        yield self._archive.tail(self._checksum)
+
+    def gaps(self, before: int) -> Iterator[int]:
+        return self._archive.gaps(self._last, before)
 
 
 def merged(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
