@@ -100,6 +100,12 @@ def dracut(guest: MemoryGuest, argv: Sequence[str]) -> str:
     return ""
 
 
+def cp(guest: MemoryGuest, argv: Sequence[str]) -> str:
+    """Copies one file."""
+    guest.write(argv[-1], guest.read(argv[-2]))
+    return ""
+
+
 def env(guest: MemoryGuest, argv: Sequence[str]) -> str:
     """Runs what stands after the assignments."""
     return guest.run(list(dropwhile(lambda word: "=" in word, argv[1:])))
@@ -108,6 +114,7 @@ def env(guest: MemoryGuest, argv: Sequence[str]) -> str:
 PROGRAMS: dict[str, Callable[[MemoryGuest, Sequence[str]], str]] = {
     "update-initramfs": update_initramfs,
     "dracut": dracut,
+    "cp": cp,
     "env": env,
 }
 
@@ -291,6 +298,17 @@ RECIPES = {
         PLAIN,
     ),
 }
+# As fixtures/guests/debian12-sdboot stands, but for the list of drivers: host-only and no more
+RECIPES["debian12-systemd-boot-dracut"] = Recipe(
+    {
+        **{p: e for p, e in RECIPES["debian12-systemd-boot"].tree.items() if p not in INITRAMFS_TOOLS},
+        "/usr/bin/dracut": "#!/bin/sh\n",
+        "/etc/dracut.conf.d/host.conf": 'hostonly="yes"\n',
+        "/etc/kernel/cmdline": "root=/dev/sda2 ro quiet\n",
+        "/boot/efi/loader/loader.conf": "default 0123-*\ntimeout 2\n",
+    },
+    EFI_PLAIN,
+)
 
 VMTOOLS = LeaveTool(
     "vmware",

@@ -109,6 +109,13 @@ def test_a_full_boot_filesystem_is_said_before_the_image_is_touched() -> None:
     assert guest.read(f"/boot/initrd.img-{RELEASE}") == before
 
 
+@pytest.mark.parametrize("name", ["debian12-dracut", "debian12-systemd-boot-dracut"])
+def test_no_file_that_dracut_reads_later_can_take_back_what_ours_says(name: str) -> None:
+    guest = RECIPES[name].guest()
+    run(guest, NEEDS["aws"])
+    assert 'hostonly="no"' in guest.text(sorted(guest.glob("/etc/dracut.conf.d/*.conf"))[-1])
+
+
 def test_a_tool_that_builds_an_image_without_the_driver_is_found_out() -> None:
     recipe = RECIPES["debian12-bios"]
     lying = dataclasses.replace(recipe, programs={"env": lambda guest, argv: ""})

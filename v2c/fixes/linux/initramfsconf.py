@@ -11,7 +11,7 @@ from v2c.guest.formats.shellvars import ShellVars
 from v2c.model import Needs
 
 LIST = "/etc/initramfs-tools/modules"
-DRACUT = "/etc/dracut.conf.d/99-v2c.conf"
+DRACUT = "/etc/dracut.conf.d/zz-v2c.conf"  # read last: a later file could take back what it says
 
 
 def tool(guest: Guest) -> str:
