@@ -116,6 +116,23 @@ def test_no_file_that_dracut_reads_later_can_take_back_what_ours_says(name: str)
     assert 'hostonly="no"' in guest.text(sorted(guest.glob("/etc/dracut.conf.d/*.conf"))[-1])
 
 
+class CrowdedEsp(MemoryGuest):
+    """Its EFI system partition is full."""
+
+    def free(self, path: str) -> int:
+        return 0 if path.startswith("/boot/efi") else super().free(path)
+
+
+def test_a_full_esp_is_said_before_its_copy_of_the_image_is_touched() -> None:
+    made = RECIPES["debian12-systemd-boot-dracut"].guest()
+    guest = CrowdedEsp.from_tree(made.tree, facts=made.facts, programs=RECIPES["debian12-systemd-boot-dracut"].programs)
+    copy = f"/boot/efi/0123/{RELEASE}/initrd.img-{RELEASE}"
+    before = guest.read(copy)
+    with pytest.raises(NoSpaceError, match=rf"/boot/efi/0123/{RELEASE} of the machine has \d+ MiB for the initramfs"):
+        run(guest, NEEDS["aws"])
+    assert guest.read(copy) == before
+
+
 def test_a_tool_that_builds_an_image_without_the_driver_is_found_out() -> None:
     recipe = RECIPES["debian12-bios"]
     lying = dataclasses.replace(recipe, programs={"env": lambda guest, argv: ""})

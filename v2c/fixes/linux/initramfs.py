@@ -260,5 +260,14 @@ def _copy_to_entries(guest: Guest, kernel: KernelFacts, path: str) -> None:
         own = [p for p in entry.initramfs if "microcode" not in p and "ucode" not in p]
         if entry.release != kernel.release or not own or own[-1] == path or not present(guest, own[-1]):
             continue
-        if guest.stat(own[-1]).size != guest.stat(path).size:
-            guest.run(["cp", path, own[-1]])
+        size, old, where = guest.stat(path).size, guest.stat(own[-1]).size, posixpath.dirname(own[-1])
+        if size == old:
+            continue
+        room = guest.free(where) + old
+        if room < size + MIB:
+            raise NoSpaceError(
+                f"{where} of the machine has {room // MIB} MiB for the initramfs that {posixpath.basename(entry.path)} loads, "
+                f"and the new one has {size // MIB + 1} MiB",
+                remedy="free space there in the source machine (old kernels: apt autoremove), or give it a larger partition",
+            )
+        guest.run(["cp", path, own[-1]])
