@@ -305,7 +305,7 @@ RECIPES["debian12-systemd-boot-dracut"] = Recipe(
         "/usr/bin/dracut": "#!/bin/sh\n",
         "/etc/dracut.conf.d/host.conf": 'hostonly="yes"\n',
         "/etc/kernel/cmdline": "root=/dev/sda2 ro quiet\n",
-        "/boot/efi/loader/loader.conf": "default 0123-*\ntimeout 2\n",
+        "/boot/efi/loader/loader.conf": "default 0123-*\ntimeout menu-force\n",
     },
     EFI_PLAIN,
 )
