@@ -19,7 +19,7 @@ def tool(guest: Guest) -> str:
     known = guest.facts.initramfs_tool
     if known in ("initramfs-tools", "dracut"):
         return known
-    if any(map(guest.exists, ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs"))):
+    if any(map(guest.exists, ("/usr/sbin/update-initramfs", "/sbin/update-initramfs"))):
         return "initramfs-tools"
     return "dracut" if any(map(guest.exists, ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut"))) else ""
 
