@@ -116,6 +116,16 @@ def test_no_file_that_dracut_reads_later_can_take_back_what_ours_says(name: str)
     assert 'hostonly="no"' in guest.text(sorted(guest.glob("/etc/dracut.conf.d/*.conf"))[-1])
 
 
+def test_dracut_takes_what_the_image_held_and_what_the_target_asks_for() -> None:
+    """And not all that might start a machine, of which a host-only guest had nothing."""
+    guest = RECIPES["debian12-systemd-boot-dracut"].guest()
+    run(guest, NEEDS["aws"])
+    (argv,) = [argv for argv in guest.ran if argv[0] == "dracut"]
+    assert "--no-hostonly" in argv
+    asked = argv[argv.index("--drivers") + 1].split()
+    assert {"vmw_pvscsi", "sd_mod", "nvme", "nvme_core", "ena"} <= set(asked)
+
+
 class CrowdedEsp(MemoryGuest):
     """Its EFI system partition is full."""
 
