@@ -126,6 +126,29 @@ def test_dracut_takes_what_the_image_held_and_what_the_target_asks_for() -> None
     assert {"vmw_pvscsi", "sd_mod", "nvme", "nvme_core", "ena"} <= set(asked)
 
 
+@pytest.mark.parametrize(
+    ("more", "packed"),
+    [
+        ({"/usr/bin/zstd": b"", f"/boot/config-{RELEASE}": "CONFIG_RD_ZSTD=y\n"}, True),
+        ({"/usr/bin/zstd": b"", f"/boot/config-{RELEASE}": "# CONFIG_RD_ZSTD is not set\n"}, False),
+        ({f"/boot/config-{RELEASE}": "CONFIG_RD_ZSTD=y\n"}, False),
+        (
+            {
+                "/usr/bin/zstd": b"",
+                f"/boot/config-{RELEASE}": "CONFIG_RD_ZSTD=y\n",
+                "/etc/dracut.conf.d/xz.conf": 'compress="xz"\n',
+            },
+            False,
+        ),
+    ],
+)
+def test_dracut_packs_with_zstd_where_the_kernel_can_unpack_it(more: Entries, packed: bool) -> None:
+    guest = RECIPES["debian12-systemd-boot-dracut"].guest(**more)
+    run(guest, NEEDS["aws"])
+    (argv,) = [argv for argv in guest.ran if argv[0] == "dracut"]
+    assert ("--compress" in argv) is packed
+
+
 class CrowdedEsp(MemoryGuest):
     """Its EFI system partition is full."""
 
