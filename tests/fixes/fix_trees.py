@@ -90,13 +90,19 @@ def update_initramfs(guest: MemoryGuest, argv: Sequence[str]) -> str:
 
 
 def dracut(guest: MemoryGuest, argv: Sequence[str]) -> str:
-    """What dracut does with add_drivers and an exclusive drivers list."""
-    names: list[str] = []
+    """What dracut does with add_drivers and an exclusive drivers list, which the command line takes the place of."""
+    names = argv[argv.index("--drivers") + 1].split() if "--drivers" in argv else []
     for path in ["/etc/dracut.conf", *guest.glob("/etc/dracut.conf.d/*.conf")]:
         vars = ShellVars(guest.text(path)) if guest.exists(path) else ShellVars("")
-        for name in ("drivers", "add_drivers"):
+        for name in ("add_drivers",) if "--drivers" in argv else ("drivers", "add_drivers"):
             names += (vars.get(name) or "").split()
     guest.write(argv[-2], image(closure(names), release=argv[-1]))
+    return ""
+
+
+def cp(guest: MemoryGuest, argv: Sequence[str]) -> str:
+    """Copies one file."""
+    guest.write(argv[-1], guest.read(argv[-2]))
     return ""
 
 
@@ -108,6 +114,7 @@ def env(guest: MemoryGuest, argv: Sequence[str]) -> str:
 PROGRAMS: dict[str, Callable[[MemoryGuest, Sequence[str]], str]] = {
     "update-initramfs": update_initramfs,
     "dracut": dracut,
+    "cp": cp,
     "env": env,
 }
 
@@ -131,6 +138,8 @@ COMMON: Tree = {
 }
 INITRAMFS_TOOLS: Tree = {
     "/usr/sbin/mkinitramfs": "#!/bin/sh\n",
+    "/usr/sbin/update-initramfs": "#!/bin/sh\n",
+    "/etc/kernel/postinst.d/initramfs-tools": "#!/bin/sh\n",
     "/etc/initramfs-tools/initramfs.conf": "MODULES=list\nCOMPRESS=zstd\n",
     "/etc/initramfs-tools/modules": "# what VMware has\nvmw_pvscsi\nsd_mod\n",
 }
@@ -291,6 +300,19 @@ RECIPES = {
         PLAIN,
     ),
 }
+# As fixtures/guests/debian12-sdboot stands, but for the list of drivers: host-only and no more
+RECIPES["debian12-systemd-boot-dracut"] = Recipe(
+    {
+        # initramfs-tools was there before, and its hook, its configuration and mkinitramfs (of initramfs-tools-core) still are
+        **{p: e for p, e in RECIPES["debian12-systemd-boot"].tree.items() if p != "/usr/sbin/update-initramfs"},
+        "/usr/bin/dracut": "#!/bin/sh\n",
+        "/etc/kernel/postinst.d/dracut": "#!/bin/sh\n",
+        "/etc/dracut.conf.d/host.conf": 'hostonly="yes"\n',
+        "/etc/kernel/cmdline": "root=/dev/sda2 ro quiet\n",
+        "/boot/efi/loader/loader.conf": "default 0123-*\ntimeout menu-force\n",
+    },
+    EFI_PLAIN,
+)
 
 VMTOOLS = LeaveTool(
     "vmware",

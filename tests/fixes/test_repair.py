@@ -109,6 +109,63 @@ def test_a_full_boot_filesystem_is_said_before_the_image_is_touched() -> None:
     assert guest.read(f"/boot/initrd.img-{RELEASE}") == before
 
 
+@pytest.mark.parametrize("name", ["debian12-dracut", "debian12-systemd-boot-dracut"])
+def test_no_file_that_dracut_reads_later_can_take_back_what_ours_says(name: str) -> None:
+    guest = RECIPES[name].guest()
+    run(guest, NEEDS["aws"])
+    assert 'hostonly="no"' in guest.text(sorted(guest.glob("/etc/dracut.conf.d/*.conf"))[-1])
+
+
+def test_dracut_takes_what_the_image_held_and_what_the_target_asks_for() -> None:
+    """And not all that might start a machine, of which a host-only guest had nothing."""
+    guest = RECIPES["debian12-systemd-boot-dracut"].guest()
+    run(guest, NEEDS["aws"])
+    (argv,) = [argv for argv in guest.ran if argv[0] == "dracut"]
+    assert "--no-hostonly" in argv
+    asked = argv[argv.index("--drivers") + 1].split()
+    assert {"vmw_pvscsi", "sd_mod", "nvme", "nvme_core", "ena"} <= set(asked)
+
+
+@pytest.mark.parametrize(
+    ("more", "packed"),
+    [
+        ({"/usr/bin/zstd": b"", f"/boot/config-{RELEASE}": "CONFIG_RD_ZSTD=y\n"}, True),
+        ({"/usr/bin/zstd": b"", f"/boot/config-{RELEASE}": "# CONFIG_RD_ZSTD is not set\n"}, False),
+        ({f"/boot/config-{RELEASE}": "CONFIG_RD_ZSTD=y\n"}, False),
+        (
+            {
+                "/usr/bin/zstd": b"",
+                f"/boot/config-{RELEASE}": "CONFIG_RD_ZSTD=y\n",
+                "/etc/dracut.conf.d/xz.conf": 'compress="xz"\n',
+            },
+            False,
+        ),
+    ],
+)
+def test_dracut_packs_with_zstd_where_the_kernel_can_unpack_it(more: Entries, packed: bool) -> None:
+    guest = RECIPES["debian12-systemd-boot-dracut"].guest(**more)
+    run(guest, NEEDS["aws"])
+    (argv,) = [argv for argv in guest.ran if argv[0] == "dracut"]
+    assert ("--compress" in argv) is packed
+
+
+class CrowdedEsp(MemoryGuest):
+    """Its EFI system partition is full."""
+
+    def free(self, path: str) -> int:
+        return 0 if path.startswith("/boot/efi") else super().free(path)
+
+
+def test_a_full_esp_is_said_before_its_copy_of_the_image_is_touched() -> None:
+    made = RECIPES["debian12-systemd-boot-dracut"].guest()
+    guest = CrowdedEsp.from_tree(made.tree, facts=made.facts, programs=RECIPES["debian12-systemd-boot-dracut"].programs)
+    copy = f"/boot/efi/0123/{RELEASE}/initrd.img-{RELEASE}"
+    before = guest.read(copy)
+    with pytest.raises(NoSpaceError, match=rf"/boot/efi/0123/{RELEASE} of the machine has \d+ MiB for the initramfs"):
+        run(guest, NEEDS["aws"])
+    assert guest.read(copy) == before
+
+
 def test_a_tool_that_builds_an_image_without_the_driver_is_found_out() -> None:
     recipe = RECIPES["debian12-bios"]
     lying = dataclasses.replace(recipe, programs={"env": lambda guest, argv: ""})

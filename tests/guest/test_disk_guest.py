@@ -241,8 +241,18 @@ def members(session: int) -> list[int]:
 
 
 @pytest.mark.guest
-@pytest.mark.parametrize("name", ["debian12-bios", "debian12-uefi-lvm", "debian12-two-disks"])
-def test_the_facts_of_a_real_guest(name: str, guests: "Callable[[str], BuiltGuest]", tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "tool", "loader"),
+    [
+        ("debian12-bios", "initramfs-tools", "grub2-bios"),
+        ("debian12-uefi-lvm", "initramfs-tools", "grub2-efi"),
+        ("debian12-two-disks", "initramfs-tools", "grub2-bios"),
+        pytest.param("debian12-sdboot", "dracut", "systemd-boot", marks=pytest.mark.full),
+    ],
+)
+def test_the_facts_of_a_real_guest(
+    name: str, tool: str, loader: str, guests: "Callable[[str], BuiltGuest]", tmp_path: Path
+) -> None:
     built = guests(name)
     with ExitStack() as stack:
         disks = []
@@ -263,4 +273,4 @@ def test_the_facts_of_a_real_guest(name: str, guests: "Callable[[str], BuiltGues
         assert uuids | {"swap": facts.swaps[0].uuid} == known["uuids"]
         assert set(facts.addresses) == set(known["addresses"])
         assert set(guest.mounted) == set(known["uuids"]) - {"swap"}
-        assert facts.architecture == "x86_64" and facts.initramfs_tool == "initramfs-tools"
+        assert facts.architecture == "x86_64" and facts.initramfs_tool == tool and facts.bootloaders[0] == loader

@@ -20,7 +20,7 @@ from v2c.model import MIB
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(2400)]
 
-GUESTS = ("debian12-bios", "debian12-uefi-lvm", "debian12-two-disks")
+GUESTS = ("debian12-bios", "debian12-uefi-lvm", "debian12-two-disks", "debian12-sdboot")
 CASES = [case(guest, platform) for guest in GUESTS for platform in ("aws", "gcp", "azure", "kvm")]
 SCRATCH = 400 * MIB
 SECTOR = 512

@@ -209,10 +209,14 @@ def _packages(guest: Guest) -> str:
 
 
 def _initramfs_tool(guest: Guest) -> str:
-    """What the kernel packages' own hook calls; else what is installed."""
+    """What the kernel packages' own hook calls; else what is installed.
+
+    Debian's dracut takes the place of initramfs-tools, which leaves its hook (a configuration file) and mkinitramfs (of
+    initramfs-tools-core) behind: what the hook calls is gone.
+    """
     hooks = guest.names("/etc/kernel/postinst.d")
     tools = {
-        "initramfs-tools": ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs"),
+        "initramfs-tools": ("/usr/sbin/update-initramfs", "/sbin/update-initramfs"),
         "dracut": ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut"),
         "mkinitcpio": ("/usr/bin/mkinitcpio",),
         "mkinitrd": ("/sbin/mkinitrd", "/usr/sbin/mkinitrd"),

@@ -1,14 +1,15 @@
-"""GRUB's time-out: a menu that waits for a key waits for ever where there is no keyboard."""
+"""The boot menu's time-out: one that waits for a key waits for ever where there is no keyboard."""
 
 import re
 from collections.abc import Iterator
 
 from v2c.fixes.fix import Edit, Edits, text
-from v2c.fixes.linux.bootfiles import GrubDefaults, grub_configs
+from v2c.fixes.linux.bootfiles import ESPS, GrubDefaults, grub_configs
 from v2c.guest import Guest
 from v2c.model import Needs
 
 SECONDS = "5"  # what GRUB and Debian take when nothing is said
+_FORCED = re.compile(r"(?m)^([ \t]*timeout[ \t]+)menu-force[ \t]*$")  # loader.conf(5)
 _FOREVER = re.compile(r"(?m)^(\s*set timeout=)[\"']?-1[\"']?[ \t]*$")
 
 
@@ -19,9 +20,11 @@ class GrubTimeout(Edits):
     title = "the boot menu does not wait for a key"
 
     def edits(self, guest: Guest, need: Needs) -> Iterator[Edit]:
-        for path in grub_configs(guest):
+        menus = [(path, _FOREVER) for path in grub_configs(guest)]
+        menus += [(f"{esp}/loader/loader.conf", _FORCED) for esp in ESPS]
+        for path, pattern in menus:
             old = text(guest, path) or ""
-            new = _FOREVER.sub(rf"\g<1>{SECONDS}", old)
+            new = pattern.sub(rf"\g<1>{SECONDS}", old)
             if new != old:
                 yield Edit(path, f"the menu of {path} waits for a key, and nobody is there to press it", text=new)
         defaults = GrubDefaults(guest)

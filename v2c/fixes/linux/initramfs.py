@@ -8,13 +8,13 @@ import posixpath
 import re
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from v2c.errors import GuestError, NoSpaceError
-from v2c.fixes.fix import Fix, present
+from v2c.fixes.fix import Fix, present, text
 from v2c.fixes.linux.devices import bound
-from v2c.fixes.linux.initramfsconf import drivers, tool
+from v2c.fixes.linux.initramfsconf import dracut_says, drivers, tool
 from v2c.fixes.linux.lvm import hides
 from v2c.fixes.linux.modules import ModuleTree
 from v2c.guest import Guest, initrd, kernels
@@ -152,10 +152,11 @@ class Initramfs(Fix):
         return "; ".join(reason for reasons in self._reasons(guest, need).values() for reason in reasons) or None
 
     def apply(self, guest: Guest, need: Needs) -> None:
-        pending = self._reasons(guest, need)
+        pending, trees = self._reasons(guest, need), candidates(guest, need)
         for kernel in guest.facts.kernels:
             if kernel.release in pending:
-                build(guest, kernel)
+                held = {m for row in images(guest, kernel) for m in self.images(guest).get(row).modules(kernel.release)}
+                build(guest, kernel, sorted({*held, *_asked(trees[kernel.release], need)}) if held else ())
         self.images(guest).forget()
         for release, reasons in self._reasons(guest, need).items():
             what = "; ".join(reasons).replace(f"the initramfs of {release} ", "")
@@ -225,8 +226,11 @@ class Initramfs(Fix):
         return Caps(firmware, facts.architecture, facts.boot_disk, tuple(caps))
 
 
-def build(guest: Guest, kernel: KernelFacts) -> None:
-    """Runs the guest's own tool for one kernel. Room is looked at first: a full /boot leaves half an image behind."""
+def build(guest: Guest, kernel: KernelFacts, modules: Sequence[str] = ()) -> None:
+    """Runs the guest's own tool for one kernel. Room is looked at first: a full /boot leaves half an image behind.
+
+    `modules`: what dracut shall take. None given: all that might start a machine (39 MB in a Debian 12 where the list makes 17).
+    """
     builder, release = tool(guest), kernel.release
     path = kernel.initramfs or f"/boot/initrd.img-{release}"
     if not builder:
@@ -250,8 +254,21 @@ def build(guest: Guest, kernel: KernelFacts) -> None:
         # image in a seventh of the time of its default -9, and makes it 9 % larger)
         guest.run(["env", "COMPRESSLEVEL=3", "update-initramfs", "-u" if present(guest, path) else "-c", "-k", release])
     else:
-        guest.run(["dracut", "--force", "--no-hostonly", "--tmpdir", "/var/tmp", path, release])  # noqa: S108
+        # host-only would look at the appliance's hardware; the modules of the image that there was, and the target's, are enough
+        listed = ["--drivers", " ".join(modules)] if modules else []
+        packed = ["--compress", "zstd -3 -q -T0"] if _zstd(guest, release) else []
+        guest.run(["dracut", "--force", "--no-hostonly", *listed, *packed, "--tmpdir", "/var/tmp", path, release])  # noqa: S108
     _copy_to_entries(guest, kernel, path)
+
+
+def _zstd(guest: Guest, release: str) -> bool:
+    """Whether dracut may pack with zstd -3: the kernel can unpack it, and the guest's configuration does not say how to pack.
+
+    Its default is gzip -9, which takes 8.6 s of processor for a host-only image of Debian 12, where zstd -3 takes 0.4 s and
+    makes it no larger.
+    """
+    known = "CONFIG_RD_ZSTD=y" in (text(guest, f"/boot/config-{release}") or "") and guest.exists("/usr/bin/zstd")
+    return known and not dracut_says(guest, "compress")
 
 
 def _copy_to_entries(guest: Guest, kernel: KernelFacts, path: str) -> None:
@@ -260,5 +277,14 @@ def _copy_to_entries(guest: Guest, kernel: KernelFacts, path: str) -> None:
         own = [p for p in entry.initramfs if "microcode" not in p and "ucode" not in p]
         if entry.release != kernel.release or not own or own[-1] == path or not present(guest, own[-1]):
             continue
-        if guest.stat(own[-1]).size != guest.stat(path).size:
-            guest.run(["cp", path, own[-1]])
+        size, old, where = guest.stat(path).size, guest.stat(own[-1]).size, posixpath.dirname(own[-1])
+        if size == old:
+            continue
+        room = guest.free(where) + old
+        if room < size + MIB:
+            raise NoSpaceError(
+                f"{where} of the machine has {room // MIB} MiB for the initramfs that {posixpath.basename(entry.path)} loads, "
+                f"and the new one has {size // MIB + 1} MiB",
+                remedy="free space there in the source machine (old kernels: apt autoremove), or give it a larger partition",
+            )
+        guest.run(["cp", path, own[-1]])

@@ -11,7 +11,7 @@ from v2c.guest.formats.shellvars import ShellVars
 from v2c.model import Needs
 
 LIST = "/etc/initramfs-tools/modules"
-DRACUT = "/etc/dracut.conf.d/99-v2c.conf"
+DRACUT = "/etc/dracut.conf.d/zz-v2c.conf"  # read last: a later file could take back what it says
 
 
 def tool(guest: Guest) -> str:
@@ -19,7 +19,7 @@ def tool(guest: Guest) -> str:
     known = guest.facts.initramfs_tool
     if known in ("initramfs-tools", "dracut"):
         return known
-    if any(map(guest.exists, ("/usr/sbin/mkinitramfs", "/sbin/mkinitramfs"))):
+    if any(map(guest.exists, ("/usr/sbin/update-initramfs", "/sbin/update-initramfs"))):
         return "initramfs-tools"
     return "dracut" if any(map(guest.exists, ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut"))) else ""
 
@@ -35,10 +35,10 @@ def _known(guest: Guest, need: Needs) -> tuple[str, ...]:
     return tuple(m for m in drivers(need) if any(tree.needed(m) for tree in trees))
 
 
-def _exclusive(guest: Guest) -> bool:
-    """Whether dracut is told to take the modules of one list and no others: add_drivers cannot widen that (dracut.conf(5))."""
+def dracut_says(guest: Guest, name: str) -> bool:
+    """Whether the guest's own configuration of dracut gives a variable a value."""
     paths = ["/etc/dracut.conf", *guest.glob("/etc/dracut.conf.d/*.conf"), *guest.glob("/usr/lib/dracut/dracut.conf.d/*.conf")]
-    return any((ShellVars(text(guest, path) or "").get("drivers") or "").split() for path in paths if path != DRACUT)
+    return any((ShellVars(text(guest, path) or "").get(name) or "").split() for path in paths if path != DRACUT)
 
 
 class InitramfsConfig(Edits):
@@ -61,7 +61,8 @@ class InitramfsConfig(Edits):
                 why = f"{LIST} lacks {', '.join(missing)}"
                 yield Edit(LIST, why, text=new + "".join(map(str, lines)))
         elif builder == "dracut":
-            variable = "drivers" if _exclusive(guest) else "add_drivers"
+            # a list of modules and no others: add_drivers cannot widen that (dracut.conf(5))
+            variable = "drivers" if dracut_says(guest, "drivers") else "add_drivers"
             # a host-only image looks at the hardware it is built on, which is not what it will start on
             new = f'# drivers of the machine\'s new home, added by v2c\nhostonly="no"\n{variable}+=" {" ".join(wanted)} "\n'
             if text(guest, DRACUT) != new:
