@@ -1,0 +1,130 @@
+"""`v2c manifest`: check and show a wave manifest, its schema for editors, other tools' tables in and out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from v2c.cli import options
+from v2c.errors import UsageError, V2cError
+
+if TYPE_CHECKING:
+    from v2c.manifest import Manifest, ManifestError
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def manifest() -> None:
+    """Check, show and convert wave manifests: the machines that move together, from where, whereto and when."""
+
+
+def told(read: "Callable[[], Any]") -> Any:
+    """What `read` answers; a ManifestError's mistakes are said on stderr, a line each, before the count ends the command."""
+    from v2c.manifest import ManifestError
+
+    try:
+        return read()
+    except ManifestError as error:
+        raise _said(error) from error
+
+
+def _said(error: "ManifestError") -> V2cError:
+    from v2c.ui.words import clean
+
+    for mistake in error.mistakes:
+        click.echo(clean(" ".join(str(mistake).split())), err=True)
+    count = len(error.mistakes)
+    files = " and ".join(sorted({mistake.file for mistake in error.mistakes}))
+    return UsageError(f"{files}: {count} mistake{'' if count == 1 else 's'}", remedy="correct what is said above")
+
+
+def loaded(file: Path) -> "Manifest":
+    """The manifest in a file, with every mistake told."""
+    from v2c.manifest import load
+
+    made: Manifest = told(lambda: load(file))
+    return made
+
+
+@manifest.command()
+@click.argument("file", type=FILE)
+@options.debug
+def check(file: Path) -> int:
+    """Tell every mistake in the manifest FILE, each with line, column and path. Exit code 2 when there is one."""
+    from v2c.cli import show
+    from v2c.manifest import resolve
+
+    made = loaded(file)
+    machines = resolve(made)
+    show.line(f"{file}: {len(machines)} machine{'' if len(machines) == 1 else 's'} in {len(made.waves)} waves, no mistake")
+    return show.DONE
+
+
+@manifest.command("show")
+@click.argument("file", type=FILE)
+@click.option("--wave", metavar="NAME", help="Only the machines of this wave.")
+@options.as_json
+@options.debug
+def show_(file: Path, wave: str | None, as_json: bool) -> int:
+    """Show the machines of the manifest FILE with all that holds for them, in the order in which they move."""
+    from v2c.cli import show
+    from v2c.manifest import ordered, resolve
+
+    made = loaded(file)
+    machines = ordered(resolve(made))
+    names = [w.name for w in made.waves]
+    if wave is not None and wave not in names:
+        raise UsageError(f'{file} has no wave "{wave}"', remedy=f"it has {', '.join(names)}")
+    machines = tuple(one for one in machines if wave in (None, one.wave.name))
+    if as_json:
+        show.document(
+            [
+                {
+                    "wave": one.wave.name,
+                    **one.machine.model_dump(by_alias=True, mode="json", exclude_none=True),
+                    "window": [[s.start.isoformat(), s.end.isoformat()] for s in one.spans()],
+                }
+                for one in machines
+            ]
+        )
+        return show.DONE
+    for name in names if wave is None else [wave]:
+        mine = [one for one in machines if one.wave.name == name]
+        show.line(f"{name}: {len(mine)} machine{'' if len(mine) == 1 else 's'}")
+        show.table([_row(one) for one in mine])
+    return show.DONE
+
+
+def _row(one: Any) -> tuple[str, ...]:
+    machine = one.machine
+    span = one.span()
+    size = machine.size
+    gates = machine.gates
+    waiting = [
+        word
+        for word, ok in (("test", gates.ok_to_test), ("cut-over", gates.ok_to_cutover), ("finalize", gates.ok_to_finalize))
+        if not ok
+    ]
+    return (
+        machine.id,
+        f"{machine.source.at} -> {machine.target}",
+        one.mode,
+        (size.type or f"right-sized ({size.right_sizing})") if size else "as it is",
+        f"{span.start:%Y-%m-%d %H:%M}Z to {span.end:%m-%d %H:%M}Z" if span else "no window",
+        machine.owner or "no owner",
+        f"after {', '.join(machine.depends_on)}" if machine.depends_on else "",
+        f"waits for approval to {', '.join(waiting)}" if waiting else "approved",
+    )
+
+
+@manifest.command()
+@options.debug
+def schema() -> int:
+    """Print the JSON Schema (draft 2020-12) of manifests, for editors that complete and check while one writes."""
+    from v2c.cli import show
+    from v2c.manifest import json_schema
+
+    show.document(json_schema())
+    return show.DONE
