@@ -54,7 +54,7 @@ def test_many_mistakes_at_once() -> None:
         ("disks: [{id: a, include: false}]", r"\.disks: every disk is left behind"),
         ("disks: [{id: a, size: 1GiB, used: 2GiB}]", r"\.disks\[0\]\.used: more is used than the disk holds"),
         ("disks: [{id: a, boot: true}, {id: b, boot: true}]", r"\.disks: two disks are said to be the boot disk"),
-        ("nics: [{address: 10.0.0.5}]", r'\.nics\[0\]\.address: this is "10.0.0.5": write keep, dhcp, or an address'),
+        ("nics: [{address: static}]", r'\.nics\[0\]\.address: this is "static": write keep, dhcp, or an address'),
         ("nics: [{address: 10.0.0.500/24}]", r"\.nics\[0\]\.address: this is no address"),
         ("nics: [{address: 10.0.0.5/24, gateway: 10.0.1.1}]", r"\.gateway: 10\.0\.1\.1 is not in 10\.0\.0\.0/24"),
         ("nics: [{gateway: 10.0.1.1}]", r"\.nics\[0\]: gateway and dns go with a given address, and this is dhcp"),

@@ -1,6 +1,6 @@
 """The published JSON Schema, judged by a validator of strangers: it is one, and it agrees with the models."""
 
-import copy
+import functools
 import json
 import random
 from pathlib import Path
@@ -20,6 +20,11 @@ from v2c.manifest.text import read
 EXAMPLE = Path(__file__).parents[2] / "fixtures" / "manifests" / "wave.yaml"
 SCHEMA = json_schema()
 JUDGE = Draft202012Validator(SCHEMA)
+
+
+@functools.cache
+def example() -> bytes:
+    return json.dumps(plain(EXAMPLE.read_bytes())).encode()
 
 
 def plain(text: str | bytes) -> Any:
@@ -68,7 +73,7 @@ def test_the_example_is_right_by_both() -> None:
         manifest(wave(machine("a", "checks: [{type: tcp, port: 0}]"))),
         manifest(wave(machine("a", "checks: [{type: udp, port: 1}]"))),
         manifest(wave(machine("a", "downtimeBudget: 2 hours"))),
-        manifest(wave(machine("a", "nics: [{address: 10.0.0.5}]"))),
+        manifest(wave(machine("a", "nics: [{address: static}]"))),
         manifest(wave(machine("a", "window: {start: tonight, end: 2026-12-06T04:00}"))),
         manifest(wave(machine("a", "blackout: [{days: [], start: '08:00', end: '18:00'}]"))),
         manifest(wave(machine("a b"))),
@@ -111,12 +116,12 @@ STRANGE = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=80)
 @given(st.integers(0, 10**9))
 def test_they_agree_on_a_manifest_with_any_one_value_changed(seed: int) -> None:
     """Any value of the example replaced, taken out or joined by an unknown key: both say yes, or both say no."""
     choose = random.Random(seed)
-    document = copy.deepcopy(plain(EXAMPLE.read_bytes()))
+    document = json.loads(example())
     path = choose.choice([p for p in places(document) if p])
     parent = document
     for part in path[:-1]:

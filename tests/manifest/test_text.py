@@ -23,14 +23,21 @@ def value(data: str) -> Any:
     return document.value
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(VALUES)
 def test_json_is_yaml_and_reads_back(made: Any) -> None:
     assert value(json.dumps(made)) == made
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), VALUES, min_size=1, max_size=4), st.booleans())
+PLAIN = st.from_regex(r"[A-Za-z0-9äöü][A-Za-z0-9äöü ._/-]{0,8}", fullmatch=True)
+PLAINS = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | PLAIN,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(PLAIN, inner, max_size=4),
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(PLAIN, PLAINS, min_size=1, max_size=4), st.booleans())
 def test_both_parsers_agree(made: dict[str, Any], flow: bool) -> None:
     """On all that ruamel writes: values and places."""
     import io

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from v2c.manifest import Manifest, ManifestError
 
 FILE = click.Path(path_type=Path)
+LAYOUTS = ("mgn", "cmf", "azure-migrate", "rvtools", "gcp-migration-center", "csv")  # as v2c.manifest.tables knows them
 
 
 @click.group()
@@ -128,3 +129,53 @@ def schema() -> int:
 
     show.document(json_schema())
     return show.DONE
+
+
+@manifest.command("import")
+@click.option("--from", "layout", required=True, type=click.Choice(LAYOUTS), help="Whose table it is.")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.option("--to", "target", metavar="TARGET", help="Where the machines go, as convert takes it, if the table does not say.")
+@click.option("--wave", default="", metavar="NAME", help="The wave of machines of which the table says none (default: wave-1).")
+@click.option("--name", default="", help="The name of the migration (default: the file's).")
+@click.option("--out", "-o", type=FILE, metavar="FILE", help="Write the manifest there (default: stdout); never over a file.")
+@options.debug
+def import_(layout: str, files: tuple[Path, ...], target: str | None, wave: str, name: str, out: Path | None) -> int:
+    """Make a manifest of another tool's table. Every mistake is told with row and column; what is not used is said on stderr."""
+    from v2c.manifest.tables import import_tables
+    from v2c.manifest.write import text
+    from v2c.ui.words import clean
+
+    made = told(lambda: import_tables(layout, files, to=target, name=name, wave=wave))
+    for note in made.notes:
+        click.echo(clean(f"note: {note}"), err=True)
+    names = ", ".join(path.name for path in files)
+    _written(
+        text(made.manifest, (f"Made by `v2c manifest import --from {layout}` of {names}; edit it, and check it again.",)), out
+    )
+    return 0
+
+
+@manifest.command()
+@click.argument("file", type=FILE)
+@click.option("--csv", "as_csv", is_flag=True, required=True, help="As CSV for a spreadsheet; `import --from csv` reads it back.")
+@click.option("--out", "-o", type=FILE, metavar="FILE", help="Write it there (default: stdout); never over a file.")
+@options.debug
+def export(file: Path, as_csv: bool, out: Path | None) -> int:
+    """Write the machines of the manifest FILE, with all that holds for each, as a table."""
+    from v2c.manifest.tables.own import export as exported
+
+    _written(exported(loaded(file)), out)
+    return 0
+
+
+def _written(text: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise UsageError(f"{out} exists already", remedy="name another file, or remove it") from error
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror})", remedy="name another file") from error

@@ -167,7 +167,7 @@ def _nic(path: Path, nic: Nic) -> Iterator[Told]:
             except ValueError:
                 yield place, f"{word} is no address", "write it like 10.0.0.1"
                 continue
-            if field == "gateway" and network and address not in network:
+            if field == "gateway" and network and "/" in nic.address and address not in network:
                 yield place, f"{word} is not in {network}", "correct the gateway or the prefix length"
 
 

@@ -17,7 +17,7 @@ _FORMS = {
     ID: "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 63",
     CLOCK: "a time of day, like 08:00",
     LOCAL: "a day and time, like 2026-12-05T22:00",
-    CIDR: "keep, dhcp, or an address with its prefix length, like 10.0.0.5/24",
+    CIDR: "keep, dhcp, or an address, like 10.0.0.5/24",
     MAC: "a hardware address, like 00:50:56:aa:bb:cc",
 }
 _KINDS = {
@@ -39,6 +39,25 @@ def mistakes(error: ValidationError, document: Document) -> Iterator[Mistake]:
             continue  # its members are wrong, and told
         text, remedy, key = _said(one["type"], one, path, fields, document.root.at(path))
         yield document.mistake(path, text, remedy, key=key)
+
+
+def located(error: ValidationError, document: Any) -> Iterator[tuple[Path, str, str]]:
+    """Each complaint about plain values that come from no YAML: path, text, remedy."""
+    root = _noded(document)
+    for one in error.errors(include_url=False, include_context=True):
+        path, fields = _trace(one["loc"])
+        if not (one["type"] == "too_short" and root.at(path)[0].items):
+            text, remedy, _ = _said(one["type"], one, path, fields, root.at(path))
+            yield path, text, remedy
+
+
+def _noded(value: Any) -> Node:
+    """Plain values as nodes without places."""
+    if isinstance(value, dict):
+        return Node("mapping", 0, 0, keys={k: (Node("scalar", 0, 0, k, k), _noded(v)) for k, v in value.items()})
+    if isinstance(value, (list, tuple)):
+        return Node("list", 0, 0, items=[_noded(item) for item in value])
+    return Node("scalar", 0, 0, value, "" if value is None else str(value))
 
 
 @cache

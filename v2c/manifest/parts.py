@@ -35,6 +35,8 @@ class Hardware(Strict):
     """What starts its boot loader."""
     os: Text | None = None
     """Its operating system, as the inventory names it."""
+    addresses: Listed[Text] = ()
+    """Its addresses there, as the inventory has them."""
 
 
 class Sizing(Strict):
@@ -86,7 +88,7 @@ class TestNic(Strict):
     subnet: Text | None = None
     """The test network."""
     address: Address | None = None
-    """keep, dhcp, or an address with its prefix length."""
+    """keep, dhcp, or an address."""
 
 
 class Nic(Strict):
@@ -99,7 +101,7 @@ class Nic(Strict):
     subnet: Text | None = None
     """Its subnet at the target; over the network map."""
     address: Address = "dhcp"
-    """keep the one it has, get one by dhcp, or this one, with its prefix length."""
+    """keep the one it has, get one by dhcp, or this one; without its prefix length, that of the target's subnet holds."""
     gateway: Text | None = None
     """The router, with a given address."""
     dns: Listed[Text] = ()
