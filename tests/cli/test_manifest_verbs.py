@@ -45,3 +45,67 @@ def test_show() -> None:
 
 def test_schema_is_one() -> None:
     Draft202012Validator.check_schema(json.loads(v2c("manifest", "schema").stdout))
+
+
+WAVE = """version: 1
+name: trial
+sources: {mem: {type: memory}}
+targets: {there: {to: "memory:there"}}
+defaults: {target: there}
+waves:
+  - name: one
+    machines:
+      - {id: erp, source: {at: mem, name: "erp?seed=7&size=67108864"}}
+  - name: two
+    machines:
+      - {id: web, source: {at: mem}, downtimeBudget: 1s}
+"""
+
+
+def test_plan_of_a_manifest(tmp_path: Path) -> None:
+    file, out = tmp_path / "wave.yaml", tmp_path / "plan.json"
+    file.write_text(WAVE)
+    shown = v2c("plan", str(file), "--wave", "one", "--out", str(out)).stdout
+    assert "trial: 1 machine, 2 at once" in shown and shown.endswith("\nREADY\n")
+    kept = json.loads(out.read_text())
+    assert kept["kind"] == "v2c-wave-plan" and kept["digest"] in shown and [m["id"] for m in kept["machines"]] == ["erp"]
+    assert "exists already" in v2c("plan", str(file), "--wave", "one", "--out", str(out), code=2).stderr
+
+
+def test_plan_of_a_manifest_with_a_blocker(tmp_path: Path) -> None:
+    file = tmp_path / "wave.yaml"
+    file.write_text(WAVE)
+    out = v2c("plan", str(file), code=4).stdout
+    assert "blocker: web: the downtime is at least" in out and out.endswith("\nBLOCKED: 1 of 2\n")
+    assert [m["blocked"] for m in json.loads(v2c("plan", str(file), "--json", code=4).stdout)["waves"]] == [0, 1]
+
+
+def test_plan_takes_disks_or_a_manifest(tmp_path: Path) -> None:
+    file = tmp_path / "wave.yaml"
+    file.write_text(WAVE)
+    assert "a manifest names its own targets" in v2c("plan", str(file), "--to", "local:kvm", code=2).stderr
+    assert "Missing option '--to'" in v2c("plan", "memory:x", code=2).stderr
+    assert "are for a manifest" in v2c("plan", "memory:x", "--to", "memory:y", "--wave", "one", code=2).stderr
+    file.write_text(WAVE.replace("target: there", "target: ther"))
+    done = v2c("plan", str(file), code=2)
+    assert "did you mean there?" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_import_and_export(tmp_path: Path) -> None:
+    made, table = tmp_path / "wave.yaml", tmp_path / "wave.csv"
+    folder = EXAMPLE.parent
+    done = v2c("manifest", "import", "--from", "mgn", str(folder / "mgn.csv"), "-o", str(made))
+    assert done.stdout == "" and "note: " in done.stderr and "not used: " in done.stderr
+    assert "3 machines in 2 waves, no mistake" in v2c("manifest", "check", str(made)).stdout
+    v2c("manifest", "export", "--csv", str(made), "-o", str(table))
+    back = v2c("manifest", "import", "--from", "csv", str(table), "--name", "mgn").stdout
+    assert "pay-web-01" in back and "aws:eu-west-1" in back
+    bad = tmp_path / "bad.csv"
+    bad.write_text("Server name,Cores,Memory (In MB)\nweb,many,8192\n,2,x\n")
+    lines = v2c("manifest", "import", "--from", "azure-migrate", str(bad), "--to", "azure:a/b/c", code=2).stderr.splitlines()
+    assert [line.partition("bad.csv: ")[2].partition(":")[0] for line in lines[:-1]] == [
+        'row 2, column "Cores"',
+        'row 3, column "Server name"',
+        'row 3, column "Memory (In MB)"',
+    ]
+    assert lines[-1].endswith("bad.csv: 3 mistakes: correct what is said above")

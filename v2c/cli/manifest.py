@@ -149,7 +149,7 @@ def import_(layout: str, files: tuple[Path, ...], target: str | None, wave: str,
     for note in made.notes:
         click.echo(clean(f"note: {note}"), err=True)
     names = ", ".join(path.name for path in files)
-    _written(
+    written(
         text(made.manifest, (f"Made by `v2c manifest import --from {layout}` of {names}; edit it, and check it again.",)), out
     )
     return 0
@@ -164,11 +164,12 @@ def export(file: Path, as_csv: bool, out: Path | None) -> int:
     """Write the machines of the manifest FILE, with all that holds for each, as a table."""
     from v2c.manifest.tables.own import export as exported
 
-    _written(exported(loaded(file)), out)
+    written(exported(loaded(file)), out)
     return 0
 
 
-def _written(text: str, out: Path | None) -> None:
+def written(text: str, out: Path | None) -> None:
+    """Writes a result to stdout, or to a new file."""
     if out is None:
         click.echo(text, nl=False)
         return
