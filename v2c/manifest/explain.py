@@ -11,13 +11,14 @@ from v2c.manifest.mistakes import Mistake
 from v2c.manifest.schema import Manifest
 from v2c.manifest.secrets import looks_secret
 from v2c.manifest.text import Document, Node, Path
-from v2c.manifest.values import CIDR, CLOCK, ID, LOCAL, MAC
+from v2c.manifest.values import CIDR, CLOCK, ID, LOCAL, MAC, ZONE
 
 _FORMS = {
     ID: "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 63",
     CLOCK: "a time of day, like 08:00",
     LOCAL: "a day and time, like 2026-12-05T22:00",
     CIDR: "keep, dhcp, or an address, like 10.0.0.5/24",
+    ZONE: "a time zone, like Europe/Berlin or UTC",
     MAC: "a hardware address, like 00:50:56:aa:bb:cc",
 }
 _KINDS = {

@@ -6,7 +6,7 @@ by key; everything else is replaced whole. An explicit `null` undoes what a defa
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from v2c.manifest.parts import (
     Blackout,
@@ -187,7 +187,7 @@ class Wave(Settings):
 class Manifest(Strict):
     """A wave manifest of v2c: what is to move, from where, whereto, when, and who must agree."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)]
     """The version of this format."""
     name: Id
     """The name of the migration."""

@@ -22,6 +22,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)(B|bit)/s")
 LOCAL = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?([+-][0-9]{2}:[0-9]{2}|Z)?$"
 CLOCK = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 SECRET = r"^(file|env):\S+$"  # noqa: S105 - the form of a reference
+ZONE = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 CIDR = r"^(keep|dhcp|[0-9a-fA-F:]*[.:][0-9a-fA-F:.]+(/[0-9]{1,3})?)$"
 MAC = r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"
@@ -107,7 +108,7 @@ Size = Annotated[int, BeforeValidator(bytes_of), PlainSerializer(size), _text(SI
 Rate = Annotated[int, BeforeValidator(rate_of), PlainSerializer(lambda value: f"{size(value)}/s"), _text(RATE)]
 Moment = Annotated[str, Field(pattern=LOCAL, examples=["2026-12-05T22:00"]), AfterValidator(_moment)]
 Clock = Annotated[str, Field(pattern=CLOCK, examples=["08:00"])]
-Zone = Annotated[str, Field(min_length=1, examples=["Europe/Berlin"]), AfterValidator(_zone)]
+Zone = Annotated[str, Field(pattern=ZONE, examples=["Europe/Berlin"]), AfterValidator(_zone)]
 Secret = Annotated[str, BeforeValidator(_reference), _text(SECRET, examples=["env:VC_PASSWORD"])]
 Id = Annotated[str, Field(pattern=ID)]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
