@@ -169,6 +169,9 @@ CANARY = "Canary7f3aQ9"
         manifest(wave(machine("a", f"tags: {{note: 'eyJhbGciOiJIUzI1NiJ9.{CANARY}.x'}}"))),
         manifest(wave(machine("a", f"checks: [{{type: http, url: 'https://x/y?sig={CANARY}{CANARY}'}}]"))),
         manifest(wave(machine("a", f"password: {CANARY}"))),
+        manifest(wave(machine("a", f"AKIA{CANARY.upper()}0123: 1"))),
+        manifest(wave(machine("a", f"AKIA{CANARY.upper()}0123: 1, AKIA{CANARY.upper()}0123: 2"))),
+        manifest(wave(machine("a", f"tags: {{AKIA{CANARY.upper()}0123: {{x: 1}}}}"))),
     ],
 )
 def test_a_secret_is_refused_and_never_repeated(text: str) -> None:

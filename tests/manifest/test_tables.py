@@ -375,7 +375,7 @@ MACHINES = st.fixed_dictionaries(
 @given(st.lists(MACHINES, min_size=1, max_size=4))
 def test_anything_survives_the_table(tmp_path_factory: pytest.TempPathFactory, machines: list[dict[str, Any]]) -> None:
     """Manifest -> CSV -> manifest -> CSV: the same machines, and the same table, whatever the texts hold."""
-    from v2c.manifest.secrets import looks_secret
+    from v2c.manifest.looks import looks_secret
 
     document: dict[str, Any] = read(HEAD + wave(machine("x"))).model_dump(by_alias=True, mode="json", exclude_unset=True)
     for index, one in enumerate(machines):

@@ -59,7 +59,9 @@ def check(file: Path) -> int:
 
     made = loaded(file)
     machines = resolve(made)
-    show.line(f"{file}: {len(machines)} machine{'' if len(machines) == 1 else 's'} in {len(made.waves)} waves, no mistake")
+    show.line(
+        f"{file}: {len(machines)} machine{'' if len(machines) == 1 else 's'} in {len(made.waves)} wave{'' if len(made.waves) == 1 else 's'}, no mistake"
+    )
     return show.DONE
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from v2c.manifest.looks import looks_secret
 from v2c.manifest.mistakes import Mistake
 from v2c.manifest.schema import Manifest
-from v2c.manifest.secrets import looks_secret
 from v2c.manifest.text import Document, Node, Path
 from v2c.manifest.values import CIDR, CLOCK, ID, LOCAL, MAC, ZONE
 

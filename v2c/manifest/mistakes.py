@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from v2c.errors import UsageError
+from v2c.manifest.looks import looks_secret
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,6 +39,6 @@ class ManifestError(UsageError):
 
 
 def written(path: Iterable[int | str]) -> str:
-    """A path as users read it: ("waves", 1, "machines", 3) is waves[1].machines[3]."""
-    words = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    """A path as users read it: ("waves", 1, "machines", 3) is waves[1].machines[3]. A key that looks like a secret is "..."."""
+    words = (f"[{part}]" if isinstance(part, int) else ".(...)" if looks_secret(part) else f".{part}" for part in path)
     return "".join(words).removeprefix(".")

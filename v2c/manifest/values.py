@@ -4,7 +4,7 @@ plain number (seconds, bytes, bytes per second) or stays text, and is written ba
 import re
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -88,6 +88,8 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
+        if not available_timezones():
+            raise wrong("zone", "this machine has no time zones: install the package tzdata") from None
         raise wrong("zone", f'"{value[:64]}" is no time zone, which is written like Europe/Berlin or UTC') from None
     return value
 

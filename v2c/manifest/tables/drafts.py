@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from v2c.manifest.check import check
 from v2c.manifest.explain import close, located
+from v2c.manifest.looks import looks_secret
 from v2c.manifest.mistakes import ManifestError, Mistake
 from v2c.manifest.schema import Manifest
-from v2c.manifest.secrets import REMEDY, TEXT, looks_secret
+from v2c.manifest.secrets import REMEDY, TEXT
 from v2c.manifest.tables.reading import Row, Table, Wrong, flag, normal, number, whole, words
 from v2c.manifest.text import Path
 from v2c.manifest.values import size

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from v2c.manifest.looks import looks_secret
 from v2c.manifest.resolve import ordered, resolve
 from v2c.manifest.schema import Manifest
-from v2c.manifest.secrets import REMEDY, TEXT, looks_secret
+from v2c.manifest.secrets import REMEDY, TEXT
 from v2c.manifest.tables.drafts import Draft, slug
 from v2c.manifest.tables.reading import BROKEN, NOTHING, Table, Wrong, flag, normal, whole, words
 from v2c.manifest.text import Path
