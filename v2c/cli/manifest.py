@@ -95,9 +95,13 @@ def show_(file: Path, wave: str | None, as_json: bool) -> int:
         return show.DONE
     for name in names if wave is None else [wave]:
         mine = [one for one in machines if one.wave.name == name]
-        show.line(f"{name}: {len(mine)} machine{'' if len(mine) == 1 else 's'}")
+        show.line(f"{name}: {_count(len(mine), 'machine')}")
         show.table([_row(one) for one in mine])
     return show.DONE
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _row(one: Any) -> tuple[str, ...]:
