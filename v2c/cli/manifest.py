@@ -58,10 +58,9 @@ def check(file: Path) -> int:
     from v2c.manifest import resolve
 
     made = loaded(file)
-    machines = resolve(made)
-    show.line(
-        f"{file}: {len(machines)} machine{'' if len(machines) == 1 else 's'} in {len(made.waves)} wave{'' if len(made.waves) == 1 else 's'}, no mistake"
-    )
+    machines, waves = len(resolve(made)), len(made.waves)
+    counted = f"{machines} machine{'' if machines == 1 else 's'} in {waves} wave{'' if waves == 1 else 's'}"
+    show.line(f"{file}: {counted}, no mistake")
     return show.DONE
 
 
@@ -95,13 +94,9 @@ def show_(file: Path, wave: str | None, as_json: bool) -> int:
         return show.DONE
     for name in names if wave is None else [wave]:
         mine = [one for one in machines if one.wave.name == name]
-        show.line(f"{name}: {_count(len(mine), 'machine')}")
+        show.line(f"{name}: {len(mine)} machine{'' if len(mine) == 1 else 's'}")
         show.table([_row(one) for one in mine])
     return show.DONE
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _row(one: Any) -> tuple[str, ...]:
