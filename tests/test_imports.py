@@ -22,7 +22,7 @@ ROWS = (
     ("qemu", "nbdserver", "tails", "blocks"),
     ("transfer", "guest", "overlays", "jobs"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),
-    ("pipeline", "doctor", "emulators"),
+    ("pipeline", "doctor", "emulators", "waveplan"),
     ("dryrun",),
     ("afterwards",),
     ("waves", "verbs"),

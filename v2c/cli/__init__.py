@@ -15,6 +15,7 @@ VERBS = {
     "convert": ("v2c.cli.convert", "Move a machine: repair it, send its disks, boot it at the target, prove it."),
     "inspect": ("v2c.cli.look", "Tell what is inside a machine's disks and what stands in the way."),
     "plan": ("v2c.cli.look", "Tell what convert would do; with --repair show every change it would make."),
+    "manifest": ("v2c.cli.manifest", "Check, show, import and export wave manifests; their JSON Schema."),
     "status": ("v2c.cli.jobs", "Tell where every job stands."),
     "report": ("v2c.cli.jobs", "Show a job's report again, or print it as JSON, JUnit or HTML."),
     "validate": ("v2c.cli.jobs", "Boot a job's instance again and compare it with what the machine was."),

@@ -47,12 +47,17 @@ def inspect(
 
 @click.command()
 @options.sources
-@options.target
+@click.option("--to", "target", default="", metavar="TARGET", help="As convert takes it; a manifest names its own targets.")
 @options.machine
 @options.repair
 @options.size_by
 @click.option("--repair", "dry", is_flag=True, help="Try the repair on a throw-away overlay and show every change.")
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="What the line gives, for the estimate.")
+@click.option("--wave", metavar="NAME", help="Of a manifest: only this wave.")
+@click.option("--converters", default=2, type=click.IntRange(1, 1000), help="Of a manifest: machines at once (default: 2).")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Of a manifest: write the plan there, with its digest."
+)
 @options.places
 @options.drivers
 @options.progress
@@ -63,6 +68,9 @@ def plan(
     target: str,
     dry: bool,
     bandwidth: int,
+    wave: str | None,
+    converters: int,
+    out: Path | None,
     state: Path | None,
     workdir: Path | None,
     progress: str,
@@ -70,15 +78,23 @@ def plan(
     as_json: bool,
     **choices: object,
 ) -> int:
-    """Tell what convert would do, from descriptors alone: no disk is read.
+    """Tell what convert would do, from descriptors alone: no disk is read. A wave manifest (FILE.yaml) is planned as a whole.
 
     With --repair the guest is opened, and repaired on an overlay that is thrown away. Exit code 4 when a finding would stop it.
     """
     from v2c import verbs
-    from v2c.cli import show
+    from v2c.cli import show, waveplan
     from v2c.ui import shown
 
     interruptible()
+    if waveplan.is_manifest(sources):
+        if target or dry:
+            raise click.UsageError("--to and --repair are for disks; a manifest names its own targets.")
+        return waveplan.plan(Path(sources[0]), wave, converters, bandwidth, out, as_json)
+    if not target:
+        raise click.UsageError("Missing option '--to'.")
+    if wave or out:
+        raise click.UsageError("--wave and --out are for a manifest (FILE.yaml).")
     places = options.placed(state, workdir)
     request = options.request(sources, target, places, bandwidth=bandwidth, **choices)
     made = verbs.plan(request)

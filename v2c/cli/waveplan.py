@@ -1,0 +1,114 @@
+"""`v2c plan wave.yaml`: the plan of a whole manifest, shown and written."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from v2c.cli import show
+from v2c.cli.manifest import loaded, written
+from v2c.errors import UsageError
+from v2c.model import Finding, Level
+from v2c.ui.words import finding, size, span
+
+if TYPE_CHECKING:
+    from v2c.waveplan import WavePlan
+    from v2c.waveplan.nouns import MachinePlan, WaveSum
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def is_manifest(sources: Sequence[str]) -> bool:
+    """Whether the words after `v2c plan` name a manifest, not disks."""
+    return len(sources) == 1 and sources[0].lower().endswith(SUFFIXES)
+
+
+def plan(file: Path, wave: str | None, converters: int, bandwidth: int, out: Path | None, as_json: bool) -> int:
+    """Plans the manifest (or one wave of it). BLOCKED when something stands in the way of a machine."""
+    from datetime import UTC, datetime
+
+    from v2c import waveplan
+    from v2c.manifest import ordered, resolve
+    from v2c.waveplan.describe import describe
+
+    manifest = loaded(file)
+    names = [w.name for w in manifest.waves]
+    if wave is not None and wave not in names:
+        raise UsageError(f'{file} has no wave "{wave}"', remedy=f"it has {', '.join(names)}")
+    machines = tuple(one for one in ordered(resolve(manifest)) if wave in (None, one.wave.name))
+    choices = waveplan.Choices(datetime.now(UTC).replace(microsecond=0), converters, bandwidth)
+    made = waveplan.make(manifest, machines, describe(manifest, machines, file.absolute().parent), choices)
+    if out is not None:
+        written(json.dumps(waveplan.document(made), indent=2) + "\n", out)
+    if as_json:
+        show.document(waveplan.document(made))
+    else:
+        _shown(made)
+    return show.BLOCKED if made.blocked else show.DONE
+
+
+def _shown(made: "WavePlan") -> None:
+    line = f", {size(made.bandwidth)}/s together" if made.bandwidth else ""
+    count = len(made.machines)
+    show.line(f"{made.name}: {count} machine{'' if count == 1 else 's'}, {made.converters} at once{line}")
+    for wave in made.waves:
+        show.line(_wave(wave))
+        show.table([_row(one) for one in made.machines if one.wave == wave.name])
+    for target in made.targets:
+        if target.machines:
+            show.line(
+                f"to {target.name} ({target.to}): {target.machines} instances, {target.vcpus} processors,"
+                f" {size(target.memory_mib * 1024 * 1024)} of memory, {size(target.target_bytes)} of disks"
+            )
+    _findings(
+        [*((f, "") for t in made.targets for f in t.findings), *((f, one.id) for one in made.machines for f in one.findings)]
+    )
+    blocked = sum(one.blocked for one in made.machines)
+    show.line(f"digest: {made.digest}")
+    if made.blocked:
+        show.line(f"BLOCKED: {blocked} of {count}" if blocked else "BLOCKED by a target")
+    else:
+        show.line("READY")
+
+
+def _wave(wave: "WaveSum") -> str:
+    when = f"{wave.begins} to {wave.ends}" if wave.begins else f"done {span(wave.span_s)} after its begin"
+    blocked = f", {wave.blocked} blocked" if wave.blocked else ""
+    machines = f"{wave.machines} machine{'' if wave.machines == 1 else 's'}"
+    return f"{wave.name}: {machines}{blocked}, {size(wave.data_bytes)} to send, {span(wave.work_s)} of work, {when}"
+
+
+def _row(one: "MachinePlan") -> tuple[str, ...]:
+    if one.start:
+        when = f"{one.start} to {one.end}"
+    else:
+        when = f"after {span(one.offset_s)}" if one.offset_s is not None else "no place in its window"
+    return (
+        str(one.order),
+        one.id,
+        f"{one.source} -> {one.target}",
+        one.mode,
+        one.size or f"{one.vcpus} x {size(one.memory_mib * 1024 * 1024)}",
+        f"{size(sum(d.source_size for d in one.disks))} in {len(one.disks)}" if one.disks else "disks unknown",
+        f"{span(one.duration.likely)} ({span(one.duration.low)} to {span(one.duration.high)})",
+        f"down {span(one.downtime.likely)}",
+        when,
+        "BLOCKED" if one.blocked else "",
+    )
+
+
+def _findings(found: Sequence[tuple[Finding, str]]) -> None:
+    """Blockers and warnings one by one; what is told of many machines alike is told once, with their number."""
+    order = [Level.BLOCKER, Level.WARNING, Level.INFO]
+    groups: dict[tuple[Level, str, str], list[tuple[Finding, str]]] = {}
+    for one, id in found:
+        alike = one.text.replace(one.subject, "") if one.level is not Level.BLOCKER else f"{id} {one.text}"
+        groups.setdefault((one.level, one.id, alike), []).append((one, id))
+    if groups:
+        show.line("findings:")
+    for (_, _, _), members in sorted(groups.items(), key=lambda g: order.index(g[0][0])):
+        first, id = members[0]
+        who = f"{id}: " if id and id != first.subject and len(members) == 1 else ""
+        more = f" (and {len(members) - 1} more)" if len(members) > 1 else ""
+        level, _, rest = finding(first).partition(": ")
+        show.line(f"  {level}: {who}{rest}{more}")
