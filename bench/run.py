@@ -32,7 +32,7 @@ from v2c.accelerator import accelerator  # noqa: E402
 MIB = 1024 * 1024
 ENV = {**os.environ, "LIBGUESTFS_BACKEND": "direct"}
 PATHS = ["v2c/fixes", "v2c/guest", "v2c/pipeline.py", "v2c/transfer.py", "v2c/overlays.py", "v2c/nbd", "v2c/targets/writers"]
-PHASES = ("launch", "inspect", "repair", "proof", "copy", "other")
+PHASES = ("launch", "inspect", "repair", "initramfs", "proof", "copy", "other")
 
 
 @dataclass
@@ -94,7 +94,7 @@ def ours(guest: BuiltGuest, place: Path) -> Run:
     seconds = time.monotonic() - began
     steps = {s["name"]: dict(s["phases"]) for s in json.loads(done.stdout)["steps"]}
     fix, upload = steps["fix"], steps["upload"]
-    phases = {name: fix.get(name, 0.0) for name in ("launch", "inspect", "repair", "proof")} | {"copy": sum(upload.values())}
+    phases = {name: fix.get(name, 0.0) for name in ("launch", "inspect", "repair", "initramfs", "proof")} | {"copy": sum(upload.values())}
     phases["other"] = seconds - sum(phases.values())
     return Run(seconds, phases, seen["scratch"], seen["served"])
 
