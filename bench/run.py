@@ -94,7 +94,9 @@ def ours(guest: BuiltGuest, place: Path) -> Run:
     seconds = time.monotonic() - began
     steps = {s["name"]: dict(s["phases"]) for s in json.loads(done.stdout)["steps"]}
     fix, upload = steps["fix"], steps["upload"]
-    phases = {name: fix.get(name, 0.0) for name in ("launch", "inspect", "repair", "initramfs", "proof")} | {"copy": sum(upload.values())}
+    phases = {name: fix.get(name, 0.0) for name in ("launch", "inspect", "repair", "initramfs", "proof")} | {
+        "copy": sum(upload.values())
+    }
     phases["other"] = seconds - sum(phases.values())
     return Run(seconds, phases, seen["scratch"], seen["served"])
 

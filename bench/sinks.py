@@ -1,0 +1,148 @@
+"""The calls of each cloud that an upload makes, answered by `bench.sink` as if all were well."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from bench.sink import Answer, Call
+
+BLOCK = 512 * 1024  # bytes of an EBS block
+_EC2 = "http://ec2.amazonaws.com/doc/2016-11-15/"
+
+
+class Aws:
+    """EBS direct, DescribeSnapshots, and S3's multipart upload."""
+
+    def __init__(self) -> None:
+        self.snapshots: dict[str, dict[str, object]] = {}
+
+    def __call__(self, call: "Call") -> "Answer":
+        from bench.sink import Answer
+
+        place = urlsplit(call.path)
+        parts = place.path.strip("/").split("/")
+        query = parse_qs(place.query, keep_blank_values=True)
+        if parts[0] == "snapshots":
+            return self._ebs(call, parts)
+        if call.method == "POST" and place.path == "/":
+            return self._ec2({name: values[0] for name, values in parse_qs(call.body.decode()).items()})
+        if "uploads" in query:
+            return _xml("<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>")
+        if call.method == "POST":
+            return _xml("<CompleteMultipartUploadResult><ETag>one</ETag></CompleteMultipartUploadResult>")
+        return Answer(200, b"", (("ETag", '"one"'),))
+
+    def _ebs(self, call: "Call", parts: list[str]) -> "Answer":
+        from bench.sink import Answer
+
+        if len(parts) == 1:
+            asked = json.loads(call.body)
+            id = f"snap-{len(self.snapshots):017x}"
+            self.snapshots[id] = {"size": asked["VolumeSize"], "tags": asked.get("Tags", []), "state": "pending"}
+            said = {
+                "SnapshotId": id,
+                "BlockSize": BLOCK,
+                "VolumeSize": asked["VolumeSize"],
+                "Status": "pending",
+                "Tags": asked.get("Tags"),
+            }
+            return Answer(201, json.dumps(said).encode(), (("Content-Type", "application/json"),))
+        if parts[1] == "completion":
+            self.snapshots[parts[2]]["state"] = "completed"
+            return Answer(202, b'{"Status": "completed"}', (("Content-Type", "application/json"),))
+        sums = (("x-amz-Checksum", call.headers.get("x-amz-checksum", "")), ("x-amz-Checksum-Algorithm", "SHA256"))
+        return Answer(201, b"{}", (("Content-Type", "application/json"), *sums))
+
+    def _ec2(self, asked: dict[str, str]) -> "Answer":
+        if asked["Action"] != "DescribeSnapshots":
+            raise NotImplementedError(f"the sink knows nothing of {asked['Action']}")
+        items = "".join(
+            f"<item><snapshotId>{id}</snapshotId><status>{known['state']}</status><progress>100%</progress>"
+            f"<volumeSize>{known['size']}</volumeSize><tagSet>{_tags(known['tags'])}</tagSet></item>"
+            for id, known in self.snapshots.items()
+        )
+        return _xml(f'<DescribeSnapshotsResponse xmlns="{_EC2}"><snapshotSet>{items}</snapshotSet></DescribeSnapshotsResponse>')
+
+
+def _tags(tags: object) -> str:
+    assert isinstance(tags, list)
+    return "".join(f"<item><key>{escape(tag['Key'])}</key><value>{escape(tag['Value'])}</value></item>" for tag in tags)
+
+
+def _xml(text: str) -> "Answer":
+    from bench.sink import Answer
+
+    return Answer(200, f'<?xml version="1.0" encoding="UTF-8"?>{text}'.encode(), (("Content-Type", "text/xml"),))
+
+
+class Azure:
+    """A login, one managed disk of Resource Manager, and its page blob."""
+
+    def __init__(self) -> None:
+        self.disk: dict[str, Any] = {}
+        self.size = 0
+        self.pages: list[tuple[int, int]] = []
+
+    def __call__(self, call: "Call") -> "Answer":
+        place = urlsplit(call.path)
+        if place.path.startswith("/page/"):
+            return self._blob(call, parse_qs(place.query))
+        if "/oauth2/" in place.path:
+            return _json({"token_type": "Bearer", "expires_in": 3600, "access_token": "bench"})
+        if place.path.endswith("/openid-configuration"):
+            base = f"https://{call.headers['host']}/bench"
+            ends = {"authorization_endpoint": f"{base}/oauth2/v2.0/authorize", "token_endpoint": f"{base}/oauth2/v2.0/token"}
+            return _json({"issuer": f"{base}/v2.0", **ends})
+        return self._arm(call, place.path)
+
+    def _arm(self, call: "Call", path: str) -> "Answer":
+        what = path.rpartition("/")[2]
+        if what == "beginGetAccess":
+            self._state("ActiveUpload")
+            return _json({"accessSAS": f"https://{call.headers['host']}/page/disk?sig=bench"})
+        if what == "endGetAccess":
+            self._state("Unattached")
+            return _json({})
+        if call.method in ("PUT", "PATCH"):
+            asked = json.loads(call.body)
+            if call.method == "PUT":
+                self.size = asked["properties"]["creationData"]["uploadSizeBytes"]
+                self.disk = {"id": path, "name": what, "type": "Microsoft.Compute/disks", **asked}
+                self.disk["properties"] |= {"provisioningState": "Succeeded"}
+                self._state("ReadyToUpload")
+            self.disk |= {"tags": asked["tags"]}
+            return _json(self.disk)
+        if not self.disk:
+            return _json({"error": {"code": "ResourceNotFound", "message": path}}, 404)
+        return _json(self.disk)
+
+    def _state(self, state: str) -> None:
+        self.disk["properties"]["diskState"] = state
+
+    def _blob(self, call: "Call", query: dict[str, list[str]]) -> "Answer":
+        from bench.sink import Answer
+
+        stamp = ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        if call.method == "PUT" and "x-ms-range" not in call.headers:  # made anew by the SDK's own upload
+            return Answer(201, b"", (("ETag", '"1"'), stamp))
+        if call.method == "PUT":
+            start, end = call.headers["x-ms-range"].removeprefix("bytes=").split("-")
+            self.pages.append((int(start), int(end)))
+            return Answer(201, b"", (("ETag", '"1"'), stamp, ("x-ms-blob-sequence-number", "0")))
+        if query.get("comp") == ["pagelist"]:
+            items = "".join(f"<PageRange><Start>{s}</Start><End>{e}</End></PageRange>" for s, e in sorted(self.pages))
+            return _xml(f"<PageList>{items}</PageList>")
+        about = (("x-ms-blob-type", "PageBlob"), ("ETag", '"1"'), stamp, ("Content-Length", str(self.size)))
+        return Answer(200, b"", (*about, ("x-ms-blob-sequence-number", "0")))
+
+
+def _json(document: object, status: int = 200) -> "Answer":
+    from bench.sink import Answer
+
+    return Answer(status, json.dumps(document).encode(), (("Content-Type", "application/json"),))
+
+
+ROUTES: dict[str, Callable[[], Callable[["Call"], "Answer"]]] = {"aws": Aws, "azure": Azure}
