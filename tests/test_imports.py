@@ -53,7 +53,6 @@ DOORS = {
     "azure": ("targets/azure", "emulators/azure"),
     "google": ("targets/gcp",),
     "googleapiclient": ("emulators/gcp",),
-    "gcp_storage_emulator": ("emulators/gcp",),
     "cryptography": ("emulators/tls.py",),
     "xml": (),  # defusedxml reads, strings write
     "pickle": (),  # who can write a file must not run code
