@@ -109,12 +109,12 @@ def test_what_the_user_expects_is_checked(here: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         asked = ["--check", f"tcp:127.0.0.1:{listener.getsockname()[1]}", "--check", "ssh:{address}"]
         done = json.loads(v2c(*CONVERT, "-q", "--json", "--machine", str(here / "erp.toml"), *asked, code=1))
+        again = json.loads(v2c("validate", done["job"], "-q", "--json", code=1))  # while there is somebody who answers
     told = {check["id"].partition(":")[0]: check for check in done["checks"]}
     assert (told["failed"]["expectation"], told["failed"]["verdict"]) == ("declared", "pass")
     assert (told["listening"]["expected"], told["listening"]["verdict"]) == ("tcp 8080", "fail"), "nothing listens there"
     assert [c["verdict"] for c in done["checks"] if c["id"].startswith("reach")] == ["pass", "skipped"]
     assert (told["status"]["expectation"], told["status"]["verdict"]) == ("target", "pass")
-    again = json.loads(v2c("validate", done["job"], "-q", "--json", code=1))
     assert "tcp 8080" in [check["expected"] for check in again["checks"]], "a later look expects the same"
 
 

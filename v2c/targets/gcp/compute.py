@@ -15,8 +15,14 @@ from typing import Any
 
 TIMEOUT_S = 130.0  # operations' `wait` answers within two minutes
 VERBS = {"GET": "get", "POST": "insert", "DELETE": "delete"}
-ACTIONS = {"serialPort": "get_serial_port_output", "screenshot": "get_screenshot", "wait": "wait", "start": "start"}
-CHANGES = ("insert", "delete", "start")  # these begin an operation: the library's `..._unary` returns it at once
+ACTIONS = {
+    "serialPort": "get_serial_port_output",
+    "screenshot": "get_screenshot",
+    "wait": "wait",
+    "start": "start",
+    "stop": "stop",
+}
+CHANGES = ("insert", "delete", "start", "stop")  # these begin an operation: the library's `..._unary` returns it at once
 
 
 @dataclass(frozen=True, slots=True)
