@@ -1,4 +1,4 @@
-"""The calls of each cloud that an upload makes, answered by `bench.sink` as if all were well."""
+"""The calls of a cloud that an upload makes, answered by `bench.sink` as if all were well."""
 
 import json
 from collections.abc import Callable
