@@ -1,8 +1,10 @@
-"""The measurements of bench/README.md, in one run: `./run bench [--runs 3] [--guest debian12-bios]... [--skip-copy]`.
+"""The measurements of bench/README.md, in one run: `./run bench [--runs 3] [--guest debian12-bios]... [--skip-copy]
+[--skip-convert]`.
 
 Time to a repaired local disk, v2c (`--to file:`, no rehearsal) against virt-v2v (`-o local`), by turns on the same guest with the
-same accelerator and a warm appliance; medians. Then `bench/copy_speed.py`. Results go to bench/convert.json and bench/copy.json,
-each with the commit it measured, and into the tables of bench/README.md.
+same accelerator and a warm appliance; medians. Then `bench/copy_speed.py`. Results go to bench/convert-GUEST.json, as soon as a
+guest is done, and to bench/copy.json, each with the commit it measured, and into the tables of bench/README.md. A guest that is
+not measured keeps its figures.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,9 @@ from v2c.accelerator import accelerator  # noqa: E402
 MIB = 1024 * 1024
 ENV = {**os.environ, "LIBGUESTFS_BACKEND": "direct"}
 PATHS = ["v2c/fixes", "v2c/guest", "v2c/pipeline.py", "v2c/transfer.py", "v2c/overlays.py", "v2c/nbd", "v2c/targets/writers"]
-PHASES = ("launch", "inspect", "repair", "initramfs", "proof", "copy", "other")
+REPAIR = ("launch", "inspect", "repair", "initramfs", "proof")  # phases of the step "fix"
+PHASES = (*REPAIR, "copy", "other")
+GUESTS = ("debian12-bios", "debian12-uefi-lvm")  # of one disk: virt-v2v takes no more from files
 
 
 @dataclass
@@ -94,11 +98,13 @@ def ours(guest: BuiltGuest, place: Path) -> Run:
     seconds = time.monotonic() - began
     steps = {s["name"]: dict(s["phases"]) for s in json.loads(done.stdout)["steps"]}
     fix, upload = steps["fix"], steps["upload"]
-    phases = {name: fix.get(name, 0.0) for name in ("launch", "inspect", "repair", "initramfs", "proof")} | {
-        "copy": sum(upload.values())
-    }
-    phases["other"] = seconds - sum(phases.values())
-    return Run(seconds, phases, seen["scratch"], seen["served"])
+    return Run(seconds, split(fix, upload, seconds), seen["scratch"], seen["served"])
+
+
+def split(fix: dict[str, float], upload: dict[str, float], seconds: float) -> dict[str, float]:
+    """v2c's seconds by phase: those that its report times by name; all else of the clock is "other"."""
+    phases = {name: fix.get(name, 0.0) for name in REPAIR} | {"copy": sum(upload.values())}
+    return phases | {"other": seconds - sum(phases.values())}
 
 
 VIRT_V2V = {  # how the lines of virt-v2v's own clock begin -> our phase
@@ -170,46 +176,49 @@ def measured() -> dict[str, Any]:
     }
 
 
-def compare(names: list[str], runs: int) -> dict[str, Any]:
-    """v2c and virt-v2v by turns, on each guest."""
-    rows = {}
-    for name in names:
-        guest = build(name)
-        tools = {"v2c": ours} | ({"virt-v2v": theirs} if len(guest.disks) == 1 else {})
-        taken: dict[str, list[Run]] = {tool: [] for tool in tools}
-        for turn in range(runs + 1):
-            for tool, convert in tools.items():
-                with tempfile.TemporaryDirectory(prefix="v2c-bench-", dir=os.environ.get("V2C_BENCH", "/var/tmp")) as place:
-                    one = convert(guest, Path(place))
-                print(f"{name} {tool} {turn or 'warm-up'}: {one.seconds:.1f} s", flush=True)
-                if turn:  # the first builds the appliance and fills the page cache
-                    taken[tool].append(one)
-        rows[name] = {"data_mib": round(data(guest) / MIB), **{tool: median(done) for tool, done in taken.items()}}
-    return {**measured(), "paths": PATHS, "runs": runs, "guests": rows}
+def compare(name: str, runs: int) -> dict[str, Any]:
+    """v2c and virt-v2v by turns, on one guest."""
+    guest = build(name)
+    tools = {"v2c": ours} | ({"virt-v2v": theirs} if len(guest.disks) == 1 else {})
+    taken: dict[str, list[Run]] = {tool: [] for tool in tools}
+    for turn in range(runs + 1):
+        for tool, convert in tools.items():
+            with tempfile.TemporaryDirectory(prefix="v2c-bench-", dir=os.environ.get("V2C_BENCH", "/var/tmp")) as place:
+                one = convert(guest, Path(place))
+            print(f"{name} {tool} {turn or 'warm-up'}: {one.seconds:.1f} s", flush=True)
+            if turn:  # the first builds the appliance and fills the page cache
+                taken[tool].append(one)
+    medians = {tool: median(done) for tool, done in taken.items()}
+    return {**measured(), "paths": PATHS, "runs": runs, "guest": name, "data_mib": round(data(guest) / MIB), **medians}
 
 
-def table(result: dict[str, Any]) -> str:
-    """The table of bench/README.md."""
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """The table of bench/README.md, and what each guest was measured on. A phase that a result lacks was not timed yet."""
+    abouts = []
     lines = [
         "| guest | tool | seconds | " + " | ".join(PHASES) + " | scratch MiB | served / data MiB |",
         "| --- " * (len(PHASES) + 5) + "|",
     ]
-    for name, row in result["guests"].items():
+    for row in results:
+        name = row["guest"]
         for tool in ("v2c", "virt-v2v"):
             if tool not in row:
                 continue
             seen = row[tool]
-            phases = " | ".join(f"{seen['phases'][p]:.1f}" for p in PHASES)
+            phases = " | ".join(f"{seen['phases'][p]:.1f}" if p in seen["phases"] else "" for p in PHASES)
             served = f"{seen['served_mib']} / {row['data_mib']}"
             lines.append(f"| {name} | {tool} | {seen['seconds']:.1f} | {phases} | {seen['scratch_mib']} | {served} |")
         if "virt-v2v" in row:
-            lines.append(
-                f"| {name} | ratio | {row['v2c']['seconds'] / row['virt-v2v']['seconds']:.2f} | "
-                + " | " * (len(PHASES) + 1)
-                + "|"
-            )
-    about = f"Measured on {result['date']} at commit {result['commit'][:12]}: {result['machine']}, {result['accelerator']}, "
-    return about + f"median of {result['runs']}.\n\n" + "\n".join(lines) + "\n"
+            ratio = row["v2c"]["seconds"] / row["virt-v2v"]["seconds"]
+            lines.append(f"| {name} | ratio | {ratio:.2f} | " + " | " * (len(PHASES) + 1) + "|")
+        about = f"- {name}: measured on {row['date']} at commit {row['commit'][:12]}: {row['machine']}, {row['accelerator']}, "
+        abouts.append(f"{about}median of {row['runs']}.")
+    return "\n".join(abouts) + "\n\n" + "\n".join(lines) + "\n"
+
+
+def kept() -> list[dict[str, Any]]:
+    """The conversions measured so far, by guest."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "bench").glob("convert-*.json"))]
 
 
 def put(name: str, text: str) -> None:
@@ -228,25 +237,41 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--guest", action="append", default=[])
     parser.add_argument("--skip-copy", action="store_true")
+    parser.add_argument("--skip-convert", action="store_true")
     given = parser.parse_args()
-    if shutil.which("virt-v2v") is None:
-        parser.error("virt-v2v is not installed: apt install virt-v2v")
-    result = compare(given.guest or ["debian12-bios", "debian12-uefi-lvm"], given.runs)
-    (ROOT / "bench" / "convert.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    put("convert", table(result))
-    print(table(result))
+    if not given.skip_convert:
+        if shutil.which("virt-v2v") is None:
+            parser.error("virt-v2v is not installed: apt install virt-v2v")
+        for name in given.guest or GUESTS:
+            keep(f"convert-{name}", compare(name, given.runs))
+            show("convert", table(kept()))
     if not given.skip_copy:
-        argv = [sys.executable, str(ROOT / "bench" / "copy_speed.py"), "--data", "10", "--size", "20", "--runs", str(given.runs)]
-        said = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
-        copied = {
-            **measured(),
-            "paths": ["v2c/transfer.py", "v2c/nbd", "v2c/targets/writers/raw.py"],
-            "said": said.splitlines(),
-        }
-        (ROOT / "bench" / "copy.json").write_text(json.dumps(copied, indent=1) + "\n", encoding="utf-8")
-        put("copy", f"Measured on {copied['date']} at commit {copied['commit'][:12]}.\n\n```\n{said.strip()}\n```\n")
-        print(said)
+        result = copy(given.runs)
+        said = "\n".join(result["said"])
+        about = f"Measured on {result['date']} at commit {result['commit'][:12]}: {result['machine']}."
+        keep("copy", result)
+        show("copy", f"{about}\n\n```\n{said}\n```\n")
     return 0
+
+
+def copy(runs: int) -> dict[str, Any]:
+    """transfer() against nbdcopy: 10 GiB of data in a 20 GiB disk."""
+    folder = os.environ.get("V2C_BENCH", "/var/tmp")
+    argv = [sys.executable, str(ROOT / "bench" / "copy_speed.py"), "--data", "10", "--size", "20"]
+    argv += ["--runs", str(runs), "--folder", folder]
+    said = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
+    return {**measured(), "paths": ["v2c/transfer.py", "v2c/nbd", "v2c/targets/writers"], "said": said.splitlines()}
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Writes a result down."""
+    (ROOT / "bench" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def show(name: str, text: str) -> None:
+    """Puts a table into bench/README.md, and prints it."""
+    put(name, text)
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A server that discards what it is sent, at the rate of an uplink: what uploads are measured against.
 
-    python -m bench.sink aws|azure [--rate BYTES_PER_SECOND] [--tls FOLDER]
+    python -m bench.sink aws|azure|gcp [--rate BYTES_PER_SECOND] [--tls FOLDER]
 
 Prints its port, then serves the few calls that an upload makes of that cloud, without keeping a byte, until it is killed; GET
 /sink answers what it was sent, as JSON. It is no emulator: it believes everything.

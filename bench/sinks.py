@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
@@ -145,4 +145,54 @@ def _json(document: object, status: int = 200) -> "Answer":
     return Answer(status, json.dumps(document).encode(), (("Content-Type", "application/json"),))
 
 
-ROUTES: dict[str, Callable[[], Callable[["Call"], "Answer"]]] = {"aws": Aws, "azure": Azure}
+class Google:
+    """A token, and one bucket's objects: placeholders at once, disks by resumable uploads, which are believed their checksum."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.count = 0
+
+    def __call__(self, call: "Call") -> "Answer":
+        place = urlsplit(call.path)
+        query = {name: values[0] for name, values in parse_qs(place.query).items()}
+        if place.path == "/token":
+            return _json({"access_token": "bench", "expires_in": 3600, "token_type": "Bearer"})
+        if "upload_id" in query:
+            return self._more(call, query["upload_id"])
+        if query.get("uploadType") == "resumable":
+            return self._begin(call, query)
+        if query.get("uploadType") == "multipart":
+            _, _, rest = call.body.partition(b"\r\n\r\n")
+            return _json(self._made(json.loads(rest.partition(b"\r\n--")[0]), 0))
+        found = self.objects.get(unquote(place.path.rpartition("/o/")[2]))
+        return _json(found) if found else _json({"error": {"code": 404, "message": "No such object"}}, 404)
+
+    def _begin(self, call: "Call", query: dict[str, str]) -> "Answer":
+        from bench.sink import Answer
+
+        about = json.loads(call.body or b"{}")
+        about.setdefault("name", query.get("name", ""))
+        id = f"upload-{len(self.sessions)}"
+        self.sessions[id] = {"about": about, "held": 0}
+        where = f"http://{call.headers['host']}/upload/storage/v1/b/bucket/o?uploadType=resumable&upload_id={id}"
+        return Answer(200, b"", (("Location", where),))
+
+    def _more(self, call: "Call", id: str) -> "Answer":
+        from bench.sink import Answer
+
+        session = self.sessions[id]
+        session["held"] += call.length
+        total = call.headers["content-range"].rpartition("/")[2]
+        if total == "*" or int(total) > session["held"]:
+            return Answer(308, b"", (("Range", f"bytes=0-{session['held'] - 1}"),) if session["held"] else ())
+        told = call.headers.get("x-goog-hash", "").removeprefix("crc32c=")
+        return _json(self._made({**session["about"], "crc32c": told}, session["held"]))
+
+    def _made(self, about: dict[str, Any], size: int) -> dict[str, Any]:
+        self.count += 1
+        self.objects[about["name"]] = {**about, "bucket": "bucket", "size": str(size), "generation": str(self.count)}
+        return self.objects[about["name"]]
+
+
+ROUTES: dict[str, Callable[[], Callable[["Call"], "Answer"]]] = {"aws": Aws, "azure": Azure, "gcp": Google}

@@ -13,19 +13,21 @@ HOUSE = ROOT / "v2c"
 
 # From the ground up. A room may import rooms of lower rows, and itself; strangers on one row stay strangers.
 ROWS = (
-    ("model", "crashpoints"),
+    ("model", "crashpoints", "clock"),
     ("errors",),
-    ("events", "processes", "sockets", "ids", "state", "patience"),
-    ("journal", "platforms", "manifest", "accelerator"),
+    ("events", "processes", "sockets", "ids", "state", "patience", "throttle"),
+    ("journal", "slots", "platforms", "manifest", "accelerator"),
     ("engine", "consoles"),
-    ("nbd", "gpt", "sizing", "prices", "usage"),
+    ("nbd", "gpt", "sizing", "prices", "usage", "tags"),
     ("qemu", "nbdserver", "tails", "blocks"),
     ("transfer", "guest", "overlays", "jobs"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),
-    ("pipeline", "doctor", "emulators", "waveplan"),
+    ("pipeline", "doctor", "emulators", "waveplan", "discovery"),
     ("dryrun",),
     ("afterwards",),
-    ("waves", "verbs"),
+    ("verbs",),
+    ("waves",),
+    ("serve",),
     ("ui",),
     ("cli",),
 )
@@ -39,7 +41,7 @@ VISITS = {
 DOORS = {
     "guestfs": ("guest/appliance.py",),
     "dbos": ("engine",),
-    "sqlalchemy": ("engine", "state.py", "journal.py", "jobs.py"),
+    "sqlalchemy": ("engine", "state.py", "journal.py", "jobs.py", "waves/store.py", "waves/shares.py", "waves/pricelist.py"),
     "sh": ("processes.py",),
     "subprocess": ("processes.py",),
     "tqdm": ("ui/terminal.py",),

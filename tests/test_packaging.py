@@ -43,6 +43,8 @@ def test_wheel_has_the_facts_and_nothing_foreign(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     facts = {p.relative_to(ROOT / "drivers").as_posix() for p in (ROOT / "drivers").rglob("*") if p.is_file()}
     assert {f"v2c/_drivers/{name}" for name in facts} <= names
+    shown = {p.relative_to(ROOT).as_posix() for kind in ("html", "css", "js") for p in (ROOT / "v2c").rglob(f"*.{kind}")}
+    assert shown <= names and len(shown) >= 8, "reports and the page need them"
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"v2c"}
     assert any(name.endswith("licenses/LICENSE") for name in names) and "v2c/py.typed" in names
 

@@ -1,9 +1,7 @@
 """Waiting out a cloud: what passes is tried again, what does not is raised, and somebody who wants to stop is heard at once."""
 
-import threading
-import time
-
 import pytest
+from clocks import HandClock
 
 from v2c.errors import Paused, TargetError
 from v2c.events import Meter
@@ -24,9 +22,15 @@ class Flaky:
 
 
 def test_what_passes_is_tried_again() -> None:
-    call, waited = Flaky(3), list[float]()
-    assert Patience(sleep=waited.append, clock=lambda: sum(waited))(call, lambda error: str(error)) == "there"
-    assert call.calls == 4 and 0.5 / 2 <= waited[0] <= 0.5 and sum(waited) <= 0.5 + 1 + 2
+    call, clock, tried = Flaky(3), HandClock(), list[float]()
+
+    def told(error: Exception) -> str:
+        tried.append(clock.now())
+        return str(error)
+
+    assert Patience(clock=clock)(call, told) == "there"
+    assert call.calls == 4 and tried[0] == 0 and 0.25 <= tried[1] <= 0.5 and 0.5 <= tried[2] - tried[1] <= 1
+    assert 1 <= clock.now() - tried[2] <= 2
 
 
 def test_what_does_not_pass_is_raised() -> None:
@@ -47,14 +51,12 @@ def test_errors_of_ours_are_not_asked_about() -> None:
 
 
 def test_a_step_that_is_asked_to_stop_does_not_wait() -> None:
-    stop = threading.Event()
-    meter = Meter("job", cancelled=stop.is_set)
+    clock = HandClock()
+    meter = Meter("job", cancelled=lambda: clock.now() > 0)
     assert meter_of("job") is not meter and not meter_of("job").cancelled()
     with working("job", meter):
         assert meter_of("job") is meter
-        threading.Timer(0.2, stop.set).start()
-        began = time.monotonic()
         with pytest.raises(Paused):
-            Patience(meter_of("job"), first_s=60.0)(Flaky(9), lambda error: str(error))
-        assert time.monotonic() - began < 2.0
+            Patience(meter_of("job"), first_s=60.0, clock=clock)(Flaky(9), lambda error: str(error))
+        assert clock.now() == 0.5  # how soon it looks again
     assert not meter_of("job").cancelled()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from v2c import processes
 from v2c.errors import ToolError
+from v2c.state import own_folder
 
 KVM = Path("/dev/kvm")
 PATIENCE = 2.0  # seconds
@@ -103,8 +104,7 @@ def probe() -> Seen:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "v2c" / "accelerator"
+    return own_folder("XDG_CACHE_HOME", ".cache") / "accelerator"
 
 
 def _key() -> str:

@@ -22,9 +22,10 @@ from v2c.events import Listener, Meter, silent
 from v2c.jobs import Job, JobRecord, Jobs
 from v2c.journal import Journal, MemoryJournal
 from v2c.model import Placement, Plan, Ref, Report, StepRecord, Verdict
-from v2c.pipeline import judge, remove_scratch, validate
+from v2c.pipeline import end_tests, judge, remove_scratch, validate
 from v2c.sources import open_source
 from v2c.sources.spec import MachineSpec
+from v2c.state import State
 from v2c.targets import Call, Target, open_target
 from v2c.validate.boot import Evidence
 
@@ -74,31 +75,26 @@ def launched(steps: Steps, asked: Launch, journal: Journal, target: Target) -> L
         returns=Evidence,
         retries=3,
     )
+    if not real:
+        steps("stop", lambda _: end_tests(target, journal), returns=int, retries=3)
     return Launched(instance, evidence, steps.records())
-
-
-def end_tests(target: Target, journal: Journal) -> int:
-    """Stops what a test that was cut off may have left running; how many there were. For before the real instance is launched."""
-    left = journal.refs("instance")
-    for instance in left:
-        target.stop(instance, journal)
-    return len(left)
 
 
 def test_cutover(
     job_id: str,
-    state: Path,
+    state: State | Path,
     workdir: Path,
     listener: Listener = silent,
     *,
     network: bool = False,
     boot_timeout_s: int = 900,
     reach: tuple[str, ...] = (),
+    turn: str = "",
 ) -> Report:
     """Boots the job's image as a test, as often as one likes, and compares it with what the machine was before it moved.
 
     After a cut-over it is the real instance that is looked at, and nothing is booted or stopped. `reach`: checks from here, in
-    place of those that were declared.
+    place of those that were declared. `turn`: which of the tests this is; one that is over is not made again for the same.
     """
     with Jobs(state, workdir).claim(job_id) as job:
         journal, before = job.journal(), _converted(job, reach)
@@ -106,12 +102,13 @@ def test_cutover(
         real = bool(journal.noted(CUT_OVER))
         placement = Placement(isolated=not (network or real), timeout_s=boot_timeout_s, cutover=real)
         journal.act("look at the instance" if real else "boot again as a test", before.target)
-        return _launched(job, before, placement, listener, f"{job_id}-test")
+        name = f"{job_id}-test"
+        return _launched(job, before, placement, listener, name, again=not (turn and _over(job, journal, name, turn)))
 
 
 def cut_over(
     job_id: str,
-    state: Path,
+    state: State | Path,
     workdir: Path,
     listener: Listener = silent,
     *,
@@ -162,12 +159,12 @@ def cut_over_claimed(
     return _launched(job, before, placement, listener, f"{job.id}-cutover", again=False)
 
 
-def finalize(job_id: str, state: Path, workdir: Path, *, recorder: Recorder | None = None) -> list[Ref]:
+def finalize(job_id: str, state: State | Path, workdir: Path, *, recorder: Recorder | None = None) -> list[Ref]:
     """Removes what only the migration needed, at the target and at the source; returns what is gone. From now on the instance is
     nobody's but its owner's: no verb removes it. Twice is harmless."""
     with Jobs(state, workdir).claim(job_id) as job:
         _known(job)
-        journal, report = _journal(job, recorder), reports.read(job.folder)
+        journal, report = _journal(job, recorder), reported(job)
         _refuse_rolled_back(job, journal)
         target = _target(report.target, recorder)
         if target.features.launches and target.features.cutover and not journal.noted(CUT_OVER):
@@ -182,7 +179,9 @@ def finalize(job_id: str, state: Path, workdir: Path, *, recorder: Recorder | No
     return gone
 
 
-def rollback(job_id: str, state: Path, workdir: Path, *, discard: bool = False, recorder: Recorder | None = None) -> list[Ref]:
+def rollback(
+    job_id: str, state: State | Path, workdir: Path, *, discard: bool = False, recorder: Recorder | None = None
+) -> list[Ref]:
     """Removes instance, image and disks, newest first, and leaves the source as it was, started again if v2c had stopped it.
     The report stays and says so; the job can be started anew. `discard` gives up what the target wrote since its cut-over."""
     with Jobs(state, workdir).claim(job_id) as job:
@@ -196,12 +195,14 @@ def rollback(job_id: str, state: Path, workdir: Path, *, discard: bool = False, 
         if recorder is not None:
             return gone
         remove_scratch(job.folder)
-        if (job.folder / reports.JSON).exists():
-            tell(job, reports.read(job.folder))
+        if (report := known_report(job)) is not None:
+            tell(job, report)
     return gone
 
 
-def cleanup(job_id: str, state: Path, workdir: Path, *, discard: bool = False, recorder: Recorder | None = None) -> list[Ref]:
+def cleanup(
+    job_id: str, state: State | Path, workdir: Path, *, discard: bool = False, recorder: Recorder | None = None
+) -> list[Ref]:
     """Removes all that the job made, newest first, and proves by listing that nothing is left; then forgets the job."""
     with Jobs(state, workdir).claim(job_id) as job:
         journal, record = _journal(job, recorder), _known(job)
@@ -270,7 +271,22 @@ def tell(job: Job, report: Report) -> Report:
         rolled_back=journal.noted(ROLLED_BACK) or "",
     )
     reports.write(whole, job.folder)
+    job.tell(reports.json(whole))
     return whole
+
+
+def reported(job: Job) -> Report:
+    """The report of the job, by whichever worker it was told. UsageError when there is none."""
+    return known_report(job) or reports.read(job.folder)
+
+
+def known_report(job: Job) -> Report | None:
+    """That of the job's folder, which with SQLite is everybody's; else the state's, whose folder may lie on another host."""
+    here = (job.folder / reports.JSON).exists()
+    if here and job.state.sqlite:
+        return reports.read(job.folder)
+    text = job.told()
+    return reports.parse(text) if text else reports.read(job.folder) if here else None
 
 
 def clock(seconds: float | None = None) -> str:
@@ -313,7 +329,7 @@ def _known(job: Job) -> JobRecord:
 def _converted(job: Job, reach: tuple[str, ...] = ()) -> Report:
     """The report of a job that made something that boots; with `reach` these are the checks that its plan declares."""
     _known(job)
-    report = reports.read(job.folder)
+    report = reported(job)
     if not (report.plan and report.facts and report.image and report.plan.needs.probe):
         raise UsageError(f"job {job.id} made nothing that boots", remedy="name a job whose target launches instances")
     declared = replace(report.plan.declared, reach=reach or report.plan.declared.reach)
@@ -326,10 +342,21 @@ def _launched(job: Job, before: Report, placement: Placement, listener: Listener
     known = status(job.state, name)
     asked = Launch(before.target, before.plan, before.image, placement)
     with job.engine(listener) as engine:
-        done = engine.run(name, launch, asked, again=again and known is not None and known.phase is not Phase.INTERRUPTED)
+        anew = known is not None and (known.phase is Phase.CANCELLED or (again and known.phase is not Phase.INTERRUPTED))
+        done = engine.run(name, launch, asked, again=anew)
     steps = (*_without(before.steps, done.steps), *done.steps)
     report = judge(before, before.plan, before.facts, done.evidence)
     return tell(job, replace(report, steps=steps, instance=done.instance, ended=clock()))
+
+
+def _over(job: Job, journal: Journal, name: str, turn: str) -> bool:
+    """Whether what this turn began is done; what was begun earlier is not its own."""
+    known, key = status(job.state, name), f"turn/{name}/{turn}"
+    latest = known.attempt if known else "none"
+    earlier = journal.noted(key)
+    if earlier is None:
+        journal.note(key, latest)
+    return earlier not in (None, latest) and known is not None and known.phase is Phase.DONE
 
 
 def _without(steps: Iterable[StepRecord], others: Iterable[StepRecord]) -> tuple[StepRecord, ...]:
@@ -363,6 +390,6 @@ def _release(job: Job, journal: Journal, recorder: Recorder | None, *, start: bo
     for ref in gone:
         source.destroy(ref)
         journal.undone(ref)
-    if start and (job.folder / reports.JSON).exists() and (plan := reports.read(job.folder).plan):
-        source.start(plan.machine, journal)
+    if start and (report := known_report(job)) is not None and report.plan:
+        source.start(report.plan.machine, journal)
     return gone

@@ -15,11 +15,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from v2c.errors import V2cError
-from v2c.model import GIB
+from v2c.model import GIB, MIB
 from v2c.processes import PACKAGES, run
 
 SYSTEM_PYTHON = "/usr/bin/python3"  # the only Python that sees the distribution's guestfs bindings
-ROOM = 4 * GIB  # of the work folder: one guest's overlay (400 MiB), an appliance (250 MiB), and a small local instance
+REPAIR = (400 + 250) * MIB  # of the work folder, at most, for a machine that is repaired: its overlay, and an appliance
+BOOT = GIB  # and what a boot of it must find there
+ROOM = 4 * GIB  # of the work folder: both, and a small local instance
 OVMF = (  # variable store and code, by the names that Debian, Fedora and Arch give them
     "/usr/share/OVMF/OVMF_CODE_4M.fd",
     "/usr/share/OVMF/OVMF_CODE.fd",

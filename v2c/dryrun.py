@@ -13,7 +13,7 @@ from v2c.engine import Steps
 from v2c.errors import UsageError
 from v2c.events import Meter
 from v2c.journal import Intent, Journal, MemoryJournal
-from v2c.model import Caps, Facts, Fitted, KernelCaps, Observation, Placement, Plan
+from v2c.model import Caps, Facts, Firmware, Fitted, KernelCaps, Observation, Placement, Plan
 from v2c.pipeline import Request, Uploaded, travel
 from v2c.sources import Source
 from v2c.targets import Call, Target, Tell
@@ -76,7 +76,8 @@ class DrySteps(Steps):
         plan: Plan = self._made["plan"]
         needs = plan.needs
         kernel = KernelCaps("repaired", needs.initramfs_required, (), (*needs.initramfs_wanted, *needs.modules_present))
-        caps = Caps(needs.firmware, boot_disk=plan.machine.disks[0].id, kernels=(kernel,))
+        signed = bool(needs.trusts) and needs.firmware is Firmware.UEFI
+        caps = Caps(needs.firmware, boot_disk=plan.machine.disks[0].id, kernels=(kernel,), secure_boot=signed)
         facts = Facts("", "", "", "", "x86_64", "")
         return Fitted("dry-run", (), caps, facts)
 

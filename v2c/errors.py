@@ -11,12 +11,18 @@
     ├── WorkLost (1)          what an earlier step made here is gone: that step is done again
     ├── NoSpaceError (1)      a disk of ours is too small
     ├── BusyError (1)         another process works on the same job or disk
+    ├── JobLost (1)           another worker goes on with the job: this one was taken for dead
     └── ProofError (1)        the machine booted otherwise than it was, or not at all
     Paused (130)              not an error: Ctrl-C; the same command goes on
 
 A fact about the machine is a `Finding`; a failure of ours is an error. Each carries its remedy. `transient` says whether
 trying again unchanged can help: the step that raised it is then tried again by its decorator, never by its caller.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from v2c.model.findings import Finding
 
 
 class V2cError(Exception):
@@ -41,9 +47,10 @@ class UsageError(V2cError):
 
 
 class BlockedError(V2cError):
-    """A readiness finding of level blocker; nothing was changed."""
+    """A readiness finding of level blocker; nothing was changed. `findings`: all that was found, where it is known."""
 
     exit_code = 4
+    findings: "tuple[Finding, ...]" = ()
 
 
 class SourceError(V2cError):
@@ -84,6 +91,10 @@ class NoSpaceError(V2cError):
 
 class BusyError(V2cError):
     """Another process holds the job, the disk or the instance."""
+
+
+class JobLost(V2cError):
+    """Another process goes on with the job: this one was taken for dead. Nothing that it does now counts."""
 
 
 class ProofError(V2cError):

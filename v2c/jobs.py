@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,14 @@ class Jobs:
         wrong = "matches several jobs" if found else "is not a job"
         raise UsageError(f'"{id}" {wrong}', remedy="see `v2c status`")
 
+    def told(self, id: str) -> str:
+        """The report of a job as JSON, by whichever worker it was told; empty when there is none."""
+        table = _reports()
+        _create(self.state)
+        with self.state.database.connect() as connection:
+            row = connection.execute(table.select().where(table.c.job == id)).first()
+        return str(row.report) if row else ""
+
     def all(self) -> list[JobRecord]:
         """Every job, oldest first."""
         table = _table()
@@ -103,9 +111,10 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Its own folder (0700), made if need be; the one it began in, though --workdir names another one by now."""
+        """Its own folder (0700), made if need be; the one it began in, though --workdir names another one by now. Where several
+        workers share a PostgreSQL state it is ours below `workbase`, since another one's folder may lie on another host."""
         record = self.record()
-        if record:
+        if record and self.state.sqlite:
             return private_folder(Path(record.folder))
         private_folder(self._jobs.workbase)
         return private_folder(self._jobs.workbase / self.id)
@@ -129,6 +138,12 @@ class Job:
                 raise SourceError(
                     f"{' '.join(sources)} changed since job {self.id} began", remedy="start it anew with --again if that is right"
                 )
+            here = replace(known, folder=str(self.folder.resolve()), host=socket.gethostname())
+            if here.folder != known.folder:  # another worker goes on with it
+                table = _table()
+                with self.state.durable.begin() as connection:
+                    connection.execute(table.update().where(table.c.id == self.id).values(folder=here.folder, host=here.host))
+                return here
             return known
         made = JobRecord(
             id=self.id,
@@ -171,6 +186,19 @@ class Job:
         table = _table()
         with self.state.durable.begin() as connection:
             connection.execute(table.delete().where(table.c.id == self.id))
+        self.tell("")
+
+    def tell(self, report: str) -> None:
+        """Remembers the report (JSON) where every worker finds it; an empty one strikes it out."""
+        table = _reports()
+        with self.state.durable.begin() as connection:
+            connection.execute(table.delete().where(table.c.job == self.id))
+            if report:
+                connection.execute(table.insert().values(job=self.id, report=report))
+
+    def told(self) -> str:
+        """The report that was told last, by whichever worker; empty when there is none."""
+        return self._jobs.told(self.id)
 
 
 def _user() -> str:
@@ -193,8 +221,13 @@ def _table() -> "sqlalchemy.Table":
     return Table("v2c_jobs", MetaData(), Column("id", Text, primary_key=True), *texts, Column("began", Float, nullable=False))
 
 
-def _create(state: State) -> None:
-    from sqlalchemy.schema import CreateTable
+@cache
+def _reports() -> "sqlalchemy.Table":
+    from sqlalchemy import Column, MetaData, Table, Text
 
-    with state.durable.begin() as connection:
-        connection.execute(CreateTable(_table(), if_not_exists=True))
+    return Table("v2c_reports", MetaData(), Column("job", Text, primary_key=True), Column("report", Text, nullable=False))
+
+
+def _create(state: State) -> None:
+    for table in (_table(), _reports()):
+        state.table(table)

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -143,6 +143,20 @@ class MemoryJournal:
         return list(self.told)
 
 
+_fences: dict[str, Callable[[], None]] = {}
+
+
+@contextmanager
+def fenced(job: str, check: Callable[[], None]) -> Iterator[None]:
+    """While the body runs, `check` is asked before the job's journal announces anything; it raises when the job is somebody
+    else's by now, so that who was taken for dead makes nothing more."""
+    _fences[job] = check
+    try:
+        yield
+    finally:
+        _fences.pop(job, None)
+
+
 class SqlJournal:
     """The journal of one job (or of one attempt of it) in the state's database. Usable from several threads."""
 
@@ -159,6 +173,8 @@ class SqlJournal:
     @contextmanager
     def intent(self, kind: str, name: str, tags: Mapping[str, str] | None = None) -> Iterator[Intent]:
         crashpoints.point(f"before intent {kind}")
+        if check := _fences.get(self.job):
+            check()
         intent = _SqlIntent(kind, name, dict(tags or {}), journal=self, row=self._open(kind, name, tags or {}))
         crashpoints.point(f"intent {kind}")
         yield intent
@@ -304,11 +320,6 @@ def _tables() -> _Tables:
 
 def _create_tables(state: State) -> None:
     """Makes the tables; harmless twice and from two processes."""
-    from sqlalchemy.schema import CreateIndex, CreateTable
-
     tables = _tables()
-    with state.durable.begin() as connection:
-        for table in (tables.intents, tables.notes, tables.acts):
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
+    for table in (tables.intents, tables.notes, tables.acts):
+        state.table(table)

@@ -5,12 +5,12 @@ for. Who calls decides which failures are passing ones, and maps every other one
 """
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from v2c.clock import CLOCK, Clock
 from v2c.errors import Paused, V2cError
 from v2c.events import Meter
 
@@ -50,11 +50,10 @@ class Patience:
     limit_s: float = OUTAGE_S
     first_s: float = FIRST_S
     most_s: float = MOST_S
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    clock: Clock = CLOCK
 
     def __call__(self, call: Callable[[], T], passing: Callable[[Exception], str | None]) -> T:
-        began, pause, told = self.clock(), self.first_s, False
+        began, pause, told = self.clock.now(), self.first_s, False
         while True:
             try:
                 return call()
@@ -62,7 +61,7 @@ class Patience:
                 raise
             except Exception as error:
                 why = passing(error)
-                waited = self.clock() - began
+                waited = self.clock.now() - began
                 if why is None or waited > self.limit_s:
                     raise
             if waited > TELL_AFTER_S and not told:
@@ -72,8 +71,8 @@ class Patience:
             pause = min(pause * 2, self.most_s)
 
     def _rest(self, seconds: float) -> None:
-        until = self.clock() + seconds
-        while (left := until - self.clock()) > 0:
+        until = self.clock.now() + seconds
+        while (left := until - self.clock.now()) > 0:
             if self.meter.cancelled():
                 raise Paused("stopped while waiting for the cloud", remedy="the same command goes on")
-            self.sleep(min(left, 0.5))
+            self.clock.sleep(min(left, 0.5))

@@ -9,14 +9,13 @@ done again, and a step that was cut off opens what it needs anew. The functions 
 
 import secrets
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from v2c import plan as planning
-from v2c import prices, sizing, usage
+from v2c import prices, processes, sizing, usage
 from v2c.engine import Steps, story
 from v2c.errors import BlockedError, CaptureLost, SourceError, WorkLost
 from v2c.events import Meter
@@ -40,14 +39,16 @@ from v2c.model import (
     Report,
     Verdict,
     Verify,
+    Volume,
 )
 from v2c.overlays import Overlays, open_overlays
 from v2c.platforms import payload, platform, platforms
-from v2c.rehearsal.rehearse import rehearse
+from v2c.rehearsal.rehearse import rehearse, unproven
 from v2c.sources import Source, open_source
 from v2c.sources.spec import MachineSpec
 from v2c.targets import Target, open_target
-from v2c.transfer import BlockMap, Throttle, TransferResult, transfer
+from v2c.throttle import Line, line
+from v2c.transfer import BlockMap, TransferResult, transfer
 from v2c.usage import Usage
 from v2c.validate import reach
 from v2c.validate.boot import Evidence, await_probe, booted, settled
@@ -64,6 +65,8 @@ class Request:
 
     `workdir` is where this job's overlays and block maps lie (not part of the job's identity). `verify` None: a sample, where
     the target can be read. `usage`: what the machine really uses, to size it by; `prices`: the folder of a price list.
+    `test` False ends with the image: whoever asks boots it later (a wave's test cut-over, behind its gate). `tags`: the user's
+    own, for the instance and its disks. `volumes`: what disks are to be at a cloud.
     """
 
     job: str
@@ -79,6 +82,9 @@ class Request:
     verify: Verify | None = None
     usage: Usage | None = None
     prices: str = ""
+    test: bool = True
+    tags: tuple[tuple[str, str], ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +115,12 @@ def travel(steps: Steps, request: Request, journal: Journal, source: Source, tar
     plan = steps("plan", lambda _: make_plan(request, machine, source, target), returns=Plan)
     if plan.blockers:
         first = plan.blockers[0]
-        raise BlockedError(f"{first.subject}: {first.text}", remedy=first.remedy)
+        blocked = BlockedError(f"{first.subject}: {first.text}", remedy=first.remedy)
+        blocked.findings = plan.findings
+        raise blocked
     steps("reserve", lambda _: tuple(target.reserve(plan, journal)), returns=tuple[Ref, ...])
     capture = steps("capture", lambda _: source.capture(machine, None, journal), returns=Ref)
-    fitted = steps("fix", lambda meter: fix(request, plan, source, capture, meter), returns=Fitted)
+    fitted = steps("fix", lambda meter: fix(request, plan, source, capture, meter), returns=Fitted, retries=1)
     if request.rehearse or (request.rehearse is None and target.features.rehearse):
         steps("rehearse", lambda meter: boot_test(request, plan, source, capture, fitted, meter), returns=Observation)
     uploaded = steps(
@@ -132,11 +140,11 @@ def travel(steps: Steps, request: Request, journal: Journal, source: Source, tar
     image = steps("register", lambda _: target.register(plan, uploaded.disks, fitted.caps, journal), returns=Ref)
     instance: Ref | None = None
     evidence: Evidence | None = None
-    if target.features.launches:
+    if request.test and target.features.launches:
         placement = Placement(isolated=not request.network, timeout_s=request.boot_timeout_s)
         instance = steps("launch", lambda meter: target.launch(plan, image, placement, journal, meter), returns=Ref)
         evidence = steps("validate", lambda meter: validate(target, plan, image, placement, journal, meter), returns=Evidence)
-    steps("finalize", lambda _: remove_scratch(workdir(request)), returns=int)
+    steps("finalize", lambda _: end_tests(target, journal) + remove_scratch(workdir(request)), returns=int, retries=3)
     report = conclude(steps, request, plan, fitted, image, instance)
     report = replace(report, checks=upload_checks(compared, uploaded.disks) if compared else ())
     return judge(report, plan, fitted.facts, evidence) if evidence else report
@@ -162,6 +170,8 @@ def make_plan(request: Request, machine: Machine, source: Source, target: Target
         verify=verifying(request, target) is not Verify.NONE,
         declared=request.spec.expect,
         bandwidth=request.bandwidth,
+        tags=request.tags,
+        volumes=request.volumes,
     )
     wanted = usage.sized(machine, request.usage) if request.usage else machine
     said = [usage.finding(machine, wanted, request.usage)] if request.usage else []
@@ -170,7 +180,7 @@ def make_plan(request: Request, machine: Machine, source: Source, target: Target
     with sizing.priced(book.at(request.target) if book else {}):
         plan = target.size(plan)
         plan = planning.with_findings(plan, target.check(plan))
-    return replace(plan, price=book.price(request.target, plan.instance_type) if book else None)
+    return book.told(plan) if book else plan
 
 
 def fix(request: Request, plan: Plan, source: Source, capture: Ref, meter: Meter) -> Fitted:
@@ -228,10 +238,9 @@ def upload(
     request: Request, plan: Plan, source: Source, target: Target, capture: Ref, fitted: Fitted, journal: Journal, meter: Meter
 ) -> Uploaded:
     """Sends every disk's blocks once, all disks side by side. Cut off, it goes on from the block maps."""
-    throttle = Throttle(request.bandwidth) if request.bandwidth else None
-    with reopened(request, plan, source, capture, fitted) as overlays:
+    with reopened(request, plan, source, capture, fitted) as overlays, line(request.job, request.bandwidth) as throttle:
         total = sum(disk.size for disk in plan.machine.disks)
-        with meter.phase("copy", total), ThreadPoolExecutor(len(overlays.exports)) as pool:
+        with meter.phase("copy", total), processes.pool(len(overlays.exports)) as pool:
             futures = [
                 pool.submit(send, request, plan, target, disk, overlays, capture, fitted, journal, throttle, meter)
                 for disk, _ in overlays.exports
@@ -251,7 +260,7 @@ def send(
     capture: Ref,
     fitted: Fitted,
     journal: Journal,
-    throttle: Throttle | None,
+    throttle: Line | None,
     meter: Meter,
 ) -> tuple[Ref, TransferResult]:
     """One disk: its blocks into the target's writer, then the commit."""
@@ -295,29 +304,39 @@ def verify(
             seed = f"{request.job}/{disk.id}"
             return read_back(read, disk.id, blocks, sent, size=size, chunk=chunk, mode=mode, seed=seed, meter=meter)
 
-    with meter.phase("read"), ThreadPoolExecutor(len(uploaded.disks)) as pool:
+    with meter.phase("read"), processes.pool(len(uploaded.disks)) as pool:
         return tuple(pool.map(one, plan.machine.disks, uploaded.disks, uploaded.results))
 
 
 def validate(target: Target, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Evidence:
-    """Waits for the probe of the launched instance (started again when it died with an earlier attempt), then ends the test. The
-    instance of a cut-over is never stopped."""
+    """Waits for the probe of the launched instance (started again when it died with an earlier attempt). The instance runs when
+    this returns: who has written down what it showed ends it (`end_tests`), so that a test that was heard is not made again."""
     assert plan.needs.probe
     nonce = plan.needs.probe.nonce
 
     def boot() -> Evidence:
         instance = target.launch(plan, image, placement, journal, meter)
+        heard = False
         try:
             evidence = await_probe(lambda: target.observe(instance), nonce, placement.timeout_s, meter)
             if evidence.probe:
                 reached = reach.checks(plan.declared.reach, evidence.observation.addresses, meter, isolated=placement.isolated)
                 evidence = settled(lambda: target.observe(instance), replace(evidence, reached=reached), STATUS_S, meter)
+            heard = not evidence.emulated
             return evidence
         finally:
-            if not placement.cutover:
+            if not heard and not placement.cutover:
                 target.stop(instance, journal)
 
     return booted(boot, meter)
+
+
+def end_tests(target: Target, journal: Journal) -> int:
+    """Stops what a test left running; how many instances were looked at. The one of a cut-over stays (`Target.stop`)."""
+    left = journal.refs("instance")
+    for instance in left:
+        target.stop(instance, journal)
+    return len(left)
 
 
 def remove_scratch(folder: Path) -> int:
@@ -359,7 +378,7 @@ def judge(report: Report, plan: Plan, facts: Facts, evidence: Evidence) -> Repor
         verdict=verdict(checks),
         console=evidence.observation.console,
         screenshot=evidence.observation.screenshot,
-        unproven=boot.unproven if boot else (),
+        unproven=(*(boot.unproven if boot else ()), *unproven(plan.needs)),
     )
 
 

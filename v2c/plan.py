@@ -11,6 +11,7 @@ from v2c.model import (
     MIB,
     AddressNeed,
     Declared,
+    Disk,
     DiskPlan,
     Finding,
     Firmware,
@@ -22,8 +23,10 @@ from v2c.model import (
     ProbeNeed,
     Repair,
     Step,
+    Volume,
 )
 from v2c.platforms import Platform
+from v2c.tags import fitting
 
 # Seconds of work that does not depend on the disk's size, measured on two cores without KVM (see bench/README.md).
 FIX_SECONDS = 110.0
@@ -42,7 +45,8 @@ ASSUMED = {
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the user and the target decide about a plan. Sizes in bytes; `size_unit`: the target's disks are multiples of it."""
+    """What the user and the target decide about a plan. Sizes in bytes; `size_unit`: the target's disks are multiples of it;
+    `volumes`: what disks are to be there."""
 
     target: str
     repair: Repair
@@ -52,6 +56,8 @@ class Choices:
     verify: bool = False
     declared: Declared = field(default_factory=Declared)
     bandwidth: int = 0
+    tags: tuple[tuple[str, str], ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
 
 def make(
@@ -67,13 +73,15 @@ def make(
     firmware = machine.firmware or Firmware.BIOS
     unit = max(choices.size_unit, platform.limits.size_unit if choices.launches else 512)
     least = platform.limits.min_disk if choices.launches else 0
+    wanted = {volume.disk: volume for volume in choices.volumes}
     disks = tuple(
-        DiskPlan(disk.id, f"{machine.name}-{index}", disk.size, max(-(-disk.size // unit) * unit, least))
+        _disk(disk, f"{machine.name}-{index}", max(-(-disk.size // unit) * unit, least), wanted.get(disk.id, Volume(disk.id)))
         for index, disk in enumerate(machine.disks)
     )
     data = sum(disk.allocated or disk.size for disk in machine.disks)
     speed = min(COPY_BYTES_PER_SECOND, choices.bandwidth or COPY_BYTES_PER_SECOND)
     boots = int(choices.launches) + int(choices.rehearse)
+    tags, told = fitting(choices.tags, platform)
     return Plan(
         job=job,
         machine=machine,
@@ -83,11 +91,16 @@ def make(
         needs=needs(machine, platform, known, choices.repair, firmware, probe),
         repair=choices.repair,
         steps=tuple(_steps(choices)),
-        findings=(*source_findings, *_findings(machine, platform, firmware)),
+        findings=(*source_findings, *_findings(machine, platform, firmware), *told),
         data_bytes=data,
         declared=choices.declared,
+        tags=tags,
         seconds=FIX_SECONDS + data / speed + boots * BOOT_SECONDS,
     )
+
+
+def _disk(disk: Disk, name: str, size: int, wanted: Volume) -> DiskPlan:
+    return DiskPlan(disk.id, name, disk.size, size, wanted.type, wanted.iops, wanted.throughput)
 
 
 def with_findings(plan: Plan, more: Iterable[Finding]) -> Plan:

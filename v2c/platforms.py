@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from v2c.errors import UsageError
 from v2c.model import Firmware
 
+_OPTION = r"^([a-z][a-z0-9-]*)?$"  # an option of a locator
 Word = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
 
 
@@ -58,17 +59,20 @@ class Kernel(_Strict):
 
 class Arrive(_Strict):
     """What must come when a machine arrives here. `modules_present`: drivers that the kernel's module tree must have (a
-    NIC); `datasources`: cloud-init's list, empty leaves cloud-init alone."""
+    NIC); `datasources`: cloud-init's list, empty leaves cloud-init alone; `trusts`: the certificates whose signatures its
+    firmware takes, where it verifies what it starts."""
 
     initramfs: Initramfs = Initramfs()
     kernel: Kernel = Kernel()
     modules_present: tuple[Word, ...] = Field(default=(), strict=False)
     datasources: tuple[Word, ...] = Field(default=(), strict=False)
+    trusts: tuple[str, ...] = Field(default=(), strict=False)
     serial: Word = "ttyS0"
 
 
 class Limits(_Strict):
-    """What the platform can hold. Sizes in bytes; 0: no limit known. `min_disk`: a smaller one gets that size."""
+    """What the platform can hold. Sizes in bytes; 0: no limit known. `min_disk`: a smaller one gets that size. `licensed`: the
+    family of systems whose licence it provides ("windows"); empty: none."""
 
     size_unit: int = 512
     min_disk: int = 0
@@ -77,6 +81,37 @@ class Limits(_Strict):
     max_disks: int = 0
     sector_sizes: tuple[int, ...] = Field(default=(512,), strict=False)
     firmware: tuple[Firmware, ...] = Field(default=(Firmware.BIOS, Firmware.UEFI), strict=False)
+    licensed: str = ""
+
+
+class TagRules(_Strict):
+    """What tags of a user may be there. `most`: how many beside v2c's own. `key`, `value`: regular expressions; `told`: the same
+    in words. `fold`: the characters that become a dash, all others lower case; empty: tags are taken as they are."""
+
+    most: int
+    key: str
+    value: str
+    told: str
+    fold: str = ""
+
+
+class Locator(_Strict):
+    """What the target's locator calls that which a manifest says of a machine: its cards' subnets and addresses (of all cards,
+    separated by commas), the subnet of its tests, its cards' groups, the instance type, its disks' type, whose licence its system
+    runs under. Empty: the locator has no word for it."""
+
+    subnet: Annotated[str, Field(pattern=_OPTION)] = ""
+    address: Annotated[str, Field(pattern=_OPTION)] = ""
+    test: Annotated[str, Field(pattern=_OPTION)] = ""
+    groups: Annotated[str, Field(pattern=_OPTION)] = ""
+    type: Annotated[str, Field(pattern=_OPTION)] = ""
+    volume: Annotated[str, Field(pattern=_OPTION)] = ""
+    licence: Annotated[str, Field(pattern=_OPTION)] = ""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Those that it has."""
+        return {name: word for name, word in self if isinstance(word, str) and word}
 
 
 class Drive(_Strict):
@@ -123,6 +158,8 @@ class Platform(_Strict):
     leave: Leave = Leave()
     arrive: Arrive = Arrive()
     limits: Limits = Limits()
+    tags: TagRules | None = None
+    locator: Locator = Locator()
     boot: Boot | None = None
 
 

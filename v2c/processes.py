@@ -14,7 +14,9 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +29,7 @@ _TAIL = 40  # last lines of a program's words that an error may quote
 
 _running: "set[Process | Conversation]" = set()
 _withheld: set[str] = set()
+_owner: ContextVar[str] = ContextVar("owner", default="")
 _lock = threading.RLock()  # a signal handler may call kill_all while its thread is in here
 
 PACKAGES = {  # Debian package that holds a program, for the remedy of "not found"
@@ -42,6 +45,27 @@ PACKAGES = {  # Debian package that holds a program, for the remedy of "not foun
 def line(argv: Sequence[str]) -> str:
     """The command as one can paste it."""
     return shlex.join(argv)
+
+
+@contextlib.contextmanager
+def owned(owner: str) -> Iterator[None]:
+    """Programs that this thread starts while the body runs belong to `owner`, for `kill_all(owner)`. So do those of threads
+    that it starts by `pool`."""
+    token = _owner.set(owner)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+def owner() -> str:
+    """Whom the programs of this thread belong to; nobody: ""."""
+    return _owner.get()
+
+
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Threads whose programs belong to whom this thread's do."""
+    return ThreadPoolExecutor(threads, initializer=_owner.set, initargs=(owner(),))
 
 
 def withhold(name: str) -> None:
@@ -91,6 +115,7 @@ def run(argv: Sequence[str], *, timeout: float | None = None, env: Mapping[str, 
 class Process:
     """A running program. Its stdout is kept (or written to `out`), of its stderr the last lines.
 
+    `stdin`: the text that it reads there.
     `pass_fds`: inheritable descriptors that it gets beside the standard three. `user`: whom it runs as (we must be root),
     with `groups` (ids) and no way back.
     """
@@ -100,12 +125,14 @@ class Process:
         argv: Sequence[str],
         *,
         out: Path | None = None,
+        stdin: str | None = None,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         user: str = "",
         groups: Sequence[int] = (),
     ) -> None:
         self.argv = tuple(argv)
+        self.owner = owner()
         self._stdout: list[str] = []
         self._stderr: deque[str] = deque(maxlen=_TAIL)
         self._handle = _command(argv, user, groups)(
@@ -116,6 +143,7 @@ class Process:
             _tty_out=False,
             _no_out=True,
             _no_err=True,
+            **({} if stdin is None else {"_in": stdin}),
             _out=str(out) if out else self._stdout.append,
             _err=self._stderr.append,
             _env=_environment(env),
@@ -134,6 +162,11 @@ class Process:
         return bool(self._handle.is_alive())
 
     @property
+    def code(self) -> int | None:
+        """Its exit code, at once; None while it runs. `wait` takes a moment longer, for the last of its words."""
+        return None if self.alive else int(self._handle.process.exit_code)
+
+    @property
     def output(self) -> str:
         """Its stdout so far."""
         return "".join(self._stdout)
@@ -144,27 +177,33 @@ class Process:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Its exit code (negative: the signal that ended it), or None when it still runs after `timeout` seconds."""
+        if not self._over(timeout):
+            return None
+        with contextlib.suppress(sh.ErrorReturnCode):
+            self._handle.wait()  # for the last of its words, too
+        with _lock:
+            _running.discard(self)
+        return int(self._handle.exit_code)
+
+    def _over(self, timeout: float | None) -> bool:
+        """Whether it ends within `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.001
         while self.alive:
             if deadline is not None and time.monotonic() >= deadline:
-                return None
+                return False
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-        with contextlib.suppress(sh.ErrorReturnCode):
-            self._handle.wait()
-        with _lock:
-            _running.discard(self)
-        return int(self._handle.exit_code)
+        return True
 
     def kill(self, grace: float = 0.0) -> None:
         """Ends its whole group: with SIGTERM and up to `grace` seconds, then with SIGKILL. Harmless when it is over."""
         if grace and self.alive:
             self._signal(signal.SIGTERM)
-            self.wait(grace)
+            self._over(grace)
         if self.alive:
             self._signal(signal.SIGKILL)
-            self.wait(5)
+            self._over(5)
         with _lock:
             _running.discard(self)
 
@@ -181,6 +220,7 @@ class Conversation:
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
         self.argv = tuple(argv)
+        self.owner = owner()
         self._stderr: deque[str] = deque(maxlen=_TAIL)
         try:
             self._popen = subprocess.Popen(
@@ -246,10 +286,11 @@ class Conversation:
             _running.discard(self)
 
 
-def kill_all() -> None:
-    """Kills every program we started, at once, and sees them gone (at most half a second). For Ctrl-C and the end of a test."""
+def kill_all(owner: str = "") -> None:
+    """Kills every program we started (or those of `owner`), at once, and sees them gone (at most half a second). For Ctrl-C, for
+    a job that is cancelled beside others, and for the end of a test."""
     with _lock:
-        running = list(_running)
+        running = [process for process in _running if not owner or process.owner == owner]
     for process in running:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

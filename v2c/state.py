@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 DATABASE = "v2c.db"
+_MAKING = 7_623_001  # the advisory lock of who makes tables
+_CONNECTIONS = 90  # beyond the five that stay open: a worker with many machines has a thread for each
+LOOK_S = 0.25  # how long a lock may be held by who only looks whether it is held
 BUSY_MS = 30_000  # how long a writer waits for another process's transaction
 
 _MEND = "move it away, or name another folder with --state; jobs that it knew begin anew"
@@ -35,13 +38,24 @@ _BROKEN: tuple[tuple[str, type[V2cError], str], ...] = (  # words of SQLite that
 )
 
 
+def own_folder(variable: str, otherwise: str) -> Path:
+    """The user's folder of ours: $VARIABLE/v2c, else ~/OTHERWISE/v2c. UsageError when nobody knows where the home folder is."""
+    base = os.environ.get(variable, "")
+    try:
+        return (Path(base) if base else Path.home() / otherwise) / "v2c"
+    except RuntimeError as error:
+        raise UsageError(
+            f"HOME is not set, and user {os.geteuid()} has no home folder that this machine knows of",
+            remedy=f"set HOME to a folder of your own, or {variable}",
+        ) from error
+
+
 def default_folder() -> Path:
     """$V2C_STATE, else $XDG_STATE_HOME/v2c, else ~/.local/state/v2c."""
     named = os.environ.get("V2C_STATE", "")
     if named:
         return Path(named)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "v2c"
+    return own_folder("XDG_STATE_HOME", ".local/state")
 
 
 def private_folder(path: Path) -> Path:
@@ -61,15 +75,16 @@ def private_folder(path: Path) -> Path:
 
 
 @contextmanager
-def hold(path: Path, subject: str) -> Iterator[None]:
+def hold(path: Path, subject: str, patience: float = LOOK_S) -> Iterator[None]:
     """Holds the lock file `path` while the body runs; the kernel lets it go when the process dies, however it dies.
 
-    BusyError at once when another process holds it: "SUBJECT is being worked on by pid N since ...". The file stays.
+    BusyError when another process holds it, and not just for a look: "SUBJECT is being worked on by pid N since ...". The file
+    stays.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, patience)
         except BlockingIOError as taken:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
             raise BusyError(
@@ -79,7 +94,55 @@ def hold(path: Path, subject: str) -> Iterator[None]:
         os.pwrite(descriptor, f"pid {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
         yield
     finally:
+        # A program that another thread is just starting has the descriptor, too, until it is one: closing alone would not do.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def _lock(descriptor: int, patience: float) -> None:
+    """BlockingIOError when it is not free so many seconds long."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds the lock file `path` at this moment."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _make_file(file: Path) -> None:
+    """Makes the database's file for us alone (-wal and -shm take its mode) unless it is there.
+
+    One that is there is not opened: a close of any descriptor ends all POSIX locks that this process has on the file, SQLite's
+    too, and another process that ends would take itself for the last one and remove the log under us (sqlite.org/howtocorrupt,
+    2.2)."""
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return
+    except FileExistsError:
+        why = "" if file.is_file() else "Is a directory" if file.is_dir() else "it is no file"
+        why = why or ("" if os.access(file, os.R_OK | os.W_OK) else "Permission denied")
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise UsageError(f"the state {file} cannot be opened ({why})", remedy="name another folder")
 
 
 @dataclass(frozen=True)
@@ -107,8 +170,25 @@ class State:
         """
         return self._connect("FULL") if self.sqlite else self.database
 
+    def table(self, table: "sqlalchemy.Table") -> None:
+        """Makes a table and its indexes unless they are there; once in a process. Harmless from several processes at once."""
+        import sqlalchemy
+        from sqlalchemy.schema import CreateIndex, CreateTable
+
+        made: set[str] = self.__dict__.setdefault("_made", set())
+        if table.name in made:
+            return
+        with self.durable.begin() as connection:
+            if not self.sqlite:  # two at once would collide in the catalogue
+                connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_MAKING})"))
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+        made.add(table.name)
+
     def close(self) -> None:
         """Closes the connections. The state can be used again."""
+        self.__dict__.pop("_made", None)
         for name in ("database", "durable"):
             made = self.__dict__.pop(name, None)
             if made is not None:
@@ -118,13 +198,10 @@ class State:
         import sqlalchemy
 
         if not self.sqlite:
-            return sqlalchemy.create_engine(self.url, pool_pre_ping=True)
+            return sqlalchemy.create_engine(self.url, pool_pre_ping=True, max_overflow=_CONNECTIONS)
         file = self.folder / DATABASE
-        try:
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # -wal and -shm take its mode
-        except OSError as error:
-            raise UsageError(f"the state {file} cannot be opened ({error.strerror})", remedy="name another folder") from error
-        engine = sqlalchemy.create_engine(self.url)
+        _make_file(file)
+        engine = sqlalchemy.create_engine(self.url, max_overflow=_CONNECTIONS)
 
         def prepare(connection: Any, _record: Any) -> None:
             connection.isolation_level = "IMMEDIATE"  # writers queue up instead of failing on an upgrade of their lock
@@ -145,15 +222,15 @@ class State:
         return engine
 
 
-def open_state(where: "State | Path | str | None" = None) -> State:
+def open_state(where: "State | Path | str | None" = None, folder: Path | None = None) -> State:
     """The state in a folder (made if need be; default: `default_folder`), or in the database of a postgresql:// URL.
 
-    With a URL the locks stay in the default folder: they are per host.
+    With a URL the locks stay in `folder` (default: the default one): they are per host.
     """
     if isinstance(where, State):
         return where
     if isinstance(where, str) and where.startswith(("postgresql://", "postgresql+psycopg://")):
-        folder = private_folder(default_folder())
+        folder = private_folder(folder or default_folder())
         return State(folder, where.replace("postgresql://", "postgresql+psycopg://", 1))
-    folder = private_folder(Path(where) if where else default_folder())
+    folder = private_folder(Path(where) if where else folder or default_folder())
     return State(folder, f"sqlite:///{folder.resolve() / DATABASE}")

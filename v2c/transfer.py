@@ -4,7 +4,7 @@ import hashlib
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from v2c.errors import Paused
 from v2c.events import Meter
 from v2c.model import GIB, KIB, MIB, Ref
 from v2c.nbd import Client, Export
+from v2c.throttle import Taking, Throttle
 
 __all__ = ["Block", "BlockMap", "DiskWriter", "Throttle", "TransferResult", "transfer"]
 
-REQUEST = MIB  # bytes per read: qemu-nbd is twice as fast with 1 MiB as with 4 MiB, whose buffers it maps anew each time
-IN_FLIGHT = 8
+REQUEST = 4 * MIB  # bytes per read; larger ones are no faster
+AHEAD = 8 * MIB  # bytes of reads on the way
 GAP = 64 * KIB  # a hole shorter than a cluster of qcow2 is cheaper read than asked around
 CHECKPOINT = 30.0  # seconds between flushes of the target: what a power loss can cost
 WINDOW = 4 * GIB  # how far ahead the block map says what will be written, with one fsync
@@ -77,24 +78,6 @@ class TransferResult:
     read_bytes: int = 0
 
 
-class Throttle:
-    """At most `bytes_per_second`, over all that share it; bursts of up to a fifth of a second."""
-
-    def __init__(self, bytes_per_second: int) -> None:
-        self._rate = float(bytes_per_second)
-        self._free = 0.0  # when the line is free again
-        self._lock = threading.Lock()
-
-    def take(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Waits for the turn of `count` bytes; returns early when cancelled."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(self._free, now - 0.2)
-            self._free = start + count / self._rate
-        while (left := start - time.monotonic()) > 0 and not cancelled():
-            time.sleep(min(left, 0.2))
-
-
 class _Layout:
     """The runs of data of an export, each with where to read it: 0 the export itself, 1 what lies below it."""
 
@@ -149,7 +132,7 @@ def transfer(
     sequential: bool = False,
     below: Export | None = None,
     size: int | None = None,
-    throttle: Throttle | None = None,
+    throttle: Taking | None = None,
     meter: Meter | None = None,
 ) -> TransferResult:
     """Sends every block of the export that is not zero and that the target does not hold yet; each byte is read once at most.
@@ -167,7 +150,13 @@ def transfer(
 
 class _Transfer:
     def __init__(
-        self, writer: DiskWriter, blocks: BlockMap, parallel: int, sequential: bool, throttle: Throttle | None, meter: Meter
+        self,
+        writer: DiskWriter,
+        blocks: BlockMap,
+        parallel: int,
+        sequential: bool,
+        throttle: Taking | None,
+        meter: Meter,
     ) -> None:
         self.writer, self.blocks, self.throttle, self.meter = writer, blocks, throttle, meter
         self.chunk = writer.chunk
@@ -231,7 +220,8 @@ class _Transfer:
     def _send(self, layout: _Layout, clients: Sequence[Client], read: Sequence[int], wipe: Sequence[int]) -> None:
         """Reads in this thread, in ascending order; the workers digest and put."""
         wanted = set(read)
-        pipes = [client.read_into(self._requests(layout, wanted, low), IN_FLIGHT) for low, client in enumerate(clients)]
+        reads = 1 + AHEAD // min(self.chunk, REQUEST)
+        pipes = [client.read_into(self._requests(layout, wanted, low), reads) for low, client in enumerate(clients)]
         order = sorted([*read, *wipe])
         planned = 0
         checkpoint = time.monotonic() + CHECKPOINT
@@ -325,6 +315,8 @@ class _Transfer:
                 self._go_on()
             if held not in (None, UNKNOWN):
                 self.blocks.intend([index])
+            if self.meter.cancelled():  # last thing before it is sent: who slept may have lost the machine meanwhile
+                raise Paused("stopped before a block was sent", remedy="the same command goes on")
             self.writer.put(index, buffer, digest)
         if zero:
             self.blocks.zeroed(index)

@@ -25,11 +25,14 @@ _COLUMNS = ("machine", "cpu_percent", "memory_percent")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Shares (0 to 1) of its processors and its memory that a machine uses, and where that is said ("usage.csv:2")."""
+    """Shares (0 to 1) of its processors and its memory that a machine uses, where that is said ("usage.csv:2"), and how busy a
+    machine of the right size is."""
 
     cpu: float
     memory: float
     where: str = ""
+    cpu_busy: float = CPU_BUSY
+    memory_busy: float = MEMORY_BUSY
 
 
 def read(path: Path) -> dict[str, Usage]:
@@ -61,8 +64,8 @@ def read(path: Path) -> dict[str, Usage]:
 
 def sized(machine: Machine, usage: Usage) -> Machine:
     """The machine with the processors and the memory that its use asks for, never more than it has."""
-    vcpus = max(1, math.ceil(machine.vcpus * usage.cpu / CPU_BUSY - 1e-9))
-    memory = max(LEAST_MIB, math.ceil(machine.memory_mib * usage.memory / MEMORY_BUSY))
+    vcpus = max(1, math.ceil(machine.vcpus * usage.cpu / usage.cpu_busy - 1e-9))
+    memory = max(LEAST_MIB, math.ceil(machine.memory_mib * usage.memory / usage.memory_busy - 1e-9))
     return replace(machine, vcpus=min(vcpus, machine.vcpus), memory_mib=min(memory, machine.memory_mib))
 
 
@@ -74,5 +77,5 @@ def finding(before: Machine, after: Machine, usage: Usage) -> Finding:
         before.name,
         f"of {before.vcpus} processors it uses {usage.cpu:.0%}, of {before.memory_mib} MiB {usage.memory:.0%} ({usage.where}): "
         f"{after.vcpus} processors and {after.memory_mib} MiB are looked for",
-        "leave --size-by out to keep its size",
+        "size it by what it has to keep its size",
     )

@@ -1,7 +1,7 @@
 """What can be asked for of a machine, one function a verb: the command line (and whatever else drives one machine) calls these,
 and those of `v2c.afterwards` once it was converted.
 
-`state` is the folder that remembers jobs, `workdir` the one that their overlays lie in; `listener` hears every event.
+`state` is what remembers jobs, `workdir` the one that their overlays lie in; `listener` hears every event.
 """
 
 import shutil
@@ -28,11 +28,18 @@ from v2c.model import Facts, Finding, Fitted, Plan, Report, Verdict, Verify
 from v2c.overlays import Overlays, open_overlays
 from v2c.pipeline import Request, fit, journey, make_plan
 from v2c.sources import open_source
+from v2c.state import State
 from v2c.targets import open_target
 
 
 def convert(
-    request: Request, state: Path, workdir: Path, listener: Listener = silent, *, again: bool = False, cutover: bool = False
+    request: Request,
+    state: State | Path,
+    workdir: Path,
+    listener: Listener = silent,
+    *,
+    again: bool = False,
+    cutover: bool = False,
 ) -> Report:
     """Moves one machine, or goes on with it; answers with the report. The report's files lie in the job's folder.
 
@@ -50,6 +57,7 @@ def convert(
         if known and again:
             afterwards.guard(job, job.journal())
             (job.folder / reports.JSON).unlink(missing_ok=True)
+            job.tell("")
             job.restart()  # before the rest: a crash there must not leave memos of what is gone
             afterwards.undo(job.journal(), open_target(known.target))
             afterwards.start_over(job.journal())
@@ -59,17 +67,23 @@ def convert(
         folder = Path(record.folder)
         began = time.time()
         seen = status(job.state, job.id)
-        told = (folder / reports.JSON).exists() and seen is not None and seen.phase is Phase.DONE
+        told = bool(job.told() or (folder / reports.JSON).exists()) and seen is not None and seen.phase is Phase.DONE
         try:
             with job.engine(listener) as engine:
                 report = engine.run(job.id, journey, replace(request, workdir=str(folder)), again=again)
         except BlockedError:
+            made = job.journal()  # what was prepared before the guest was looked into
+            prepared = bool(made.refs() or made.pending())
             if not known:
+                if prepared:
+                    afterwards.undo(made, open_target(request.target))
                 shutil.rmtree(folder)
                 job.forget()
+            elif not prepared:
+                job.restart()  # it is planned anew by the next try: what stood in the way may be gone then
             raise
         if told:
-            report = reports.read(folder)  # which may know more than the memo: a later test, a cut-over
+            report = afterwards.reported(job)  # which may know more than the memo: a later test, a cut-over
         else:
             ended = time.time()
             report = replace(report, started=clock(began), ended=clock(ended), host=record.host, user=record.who)
@@ -80,7 +94,7 @@ def convert(
 
 
 def dry_convert(
-    request: Request, state: Path, workdir: Path, recorder: Recorder, *, again: bool = False, cutover: bool = False
+    request: Request, state: State | Path, workdir: Path, recorder: Recorder, *, again: bool = False, cutover: bool = False
 ) -> Plan:
     """Tells the recorder what `convert` would change at the target, in order, from how things stand; changes nothing. The repair
     is taken to succeed, and the disks to be full. Raises what `convert` would."""
@@ -126,7 +140,7 @@ def inspect(request: Request, workdir: Path, listener: Listener = silent) -> tup
             meter=meter,
         ) as guest,
     ):
-        return guest.facts, (*made.findings, *support.findings(guest.facts), *guest.findings)
+        return guest.facts, (*made.findings, *support.findings(guest.facts, made.needs.system), *guest.findings)
 
 
 @contextmanager

@@ -22,10 +22,13 @@ def test_check_of_a_right_manifest() -> None:
 
 def test_check_tells_every_mistake_and_ends_with_2(tmp_path: Path) -> None:
     file = tmp_path / "wave.yaml"
-    file.write_text(EXAMPLE.read_text().replace("mode: warm", "mode: hot").replace("rank: 1", "rnak: 1"))
+    text = EXAMPLE.read_text().replace("mode: warm", "mode: hot").replace("rank: 1", "rnak: 1")
+    file.write_text(text)
+    at = {word: number for number, line in enumerate(text.splitlines(), 1) for word in ("mode: hot", "rnak: 1") if word in line}
     lines = v2c("manifest", "check", str(file), code=2).stderr.splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith(f"{file}:81:15: waves[1].machines[0].mode: ") and f"{file}:82:9: " in lines[1]
+    assert lines[0].startswith(f"{file}:{at['mode: hot']}:15: waves[1].machines[0].mode: ")
+    assert f"{file}:{at['rnak: 1']}:9: " in lines[1]
     assert lines[2] == f"v2c: {file}: 2 mistakes: correct what is said above"
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
-from v2c.cli import options
+from v2c.cli import asked, options
 from v2c.errors import UsageError
 from v2c.model import AddressNeed
 
@@ -45,7 +46,7 @@ def test_bandwidth_that_is_none(word: str) -> None:
     ],
 )
 def test_address(word: str, need: AddressNeed) -> None:
-    assert options.address(word) == need
+    assert asked.address(word) == need
 
 
 @pytest.mark.parametrize(
@@ -60,33 +61,33 @@ def test_address(word: str, need: AddressNeed) -> None:
 )
 def test_address_that_cannot_be_meant(word: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        options.address(word)
+        asked.address(word)
 
 
 def test_key_by_file_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "k").write_text("canary")
     monkeypatch.chdir(tmp_path)
-    assert options.key("/dev/sda2:file:k") == f"/dev/sda2:file:{tmp_path}/k"
+    assert asked.key("/dev/sda2:file:k") == f"/dev/sda2:file:{tmp_path}/k"
 
 
 def test_key_by_environment_stays_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUKS", "canary")
-    assert options.key("all:env:LUKS") == "all:env:LUKS"
+    assert asked.key("all:env:LUKS") == "all:env:LUKS"
     monkeypatch.delenv("LUKS")
     with pytest.raises(UsageError, match="LUKS is not set"):
-        options.key("all:env:LUKS")
+        asked.key("all:env:LUKS")
 
 
 @pytest.mark.parametrize("word", ["all:key:canary", "canary", ":file:canary", "all:file:", "all:canary:canary"])
 def test_a_key_itself_is_refused_and_not_repeated(word: str) -> None:
     with pytest.raises(UsageError) as refused:
-        options.key(word)
+        asked.key(word)
     assert "canary" not in str(refused.value)
 
 
 def test_network_choices_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        options.repair_choices("", (), ("192.0.2.10/24",), True, False, ())
+        asked.repair_choices("", (), ("192.0.2.10/24",), True, False, ())
 
 
 def test_folders_are_private(tmp_path: Path) -> None:
@@ -96,6 +97,23 @@ def test_folders_are_private(tmp_path: Path) -> None:
 
 
 def test_nic() -> None:
-    assert options.nic("00-50-56-AA-BB-CC") == "00:50:56:aa:bb:cc"
+    assert asked.nic("00-50-56-AA-BB-CC") == "00:50:56:aa:bb:cc"
     with pytest.raises(UsageError, match="no hardware address"):
-        options.nic("00:50:56:aa:bb")
+        asked.nic("00:50:56:aa:bb")
+
+
+def test_tags() -> None:
+    assert options._tags(None, None, ("owner=anna", "note=a=b", "empty=")) == (("owner", "anna"), ("note", "a=b"), ("empty", ""))  # type: ignore[arg-type]
+    for word, sentence in (("owner", "is no tag"), ("=x", "is no tag"), ("V2C-job=x", "are v2c's own")):
+        with pytest.raises(click.BadParameter, match=sentence):
+            options._tags(None, None, (word,))  # type: ignore[arg-type]
+
+
+def test_the_way_of_the_disks() -> None:
+    assert asked.by("aws:eu-west-1", "") == "aws:eu-west-1"
+    assert asked.by("aws:eu-west-1", "s3-import") == "aws:eu-west-1?via=s3-import"
+    assert asked.by("azure:s/g/l?sku=x", "blob") == "azure:s/g/l?sku=x&via=blob"
+    assert asked.by("aws:eu-west-1?via=s3-import", "s3-import") == "aws:eu-west-1?via=s3-import"
+    for target, sentence in (("aws:eu-west-1?via=ebs-direct", "says via=ebs-direct"), ("local:aws", "one way only")):
+        with pytest.raises(UsageError, match=sentence):
+            asked.by(target, "s3-import")

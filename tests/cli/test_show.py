@@ -101,7 +101,9 @@ def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.startswith("erp -> local:aws: describe -> plan\n")
     assert "  time         about 3 min 20 s\n" in out
-    assert "  kernel line  a=b console=tty0 console=ttyS0,115200n8\n" in out
+    assert "  kernel line  a=b console=tty0 console=ttyS0,115200n8\n" in out and "tags" not in out
+    show.plan(replace(PLAN, tags=(("owner", "anna"), ("env", "prod"))), None, as_json=False)
+    assert "  tags         owner=anna, env=prod\n" in capsys.readouterr().out
 
 
 def test_a_plan_with_a_blocker_is_exit_code_4(capsys: pytest.CaptureFixture[str]) -> None:

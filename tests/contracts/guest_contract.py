@@ -113,62 +113,62 @@ class GuestContract:
         assert guest.glob("/etc/hostname") == ["/etc/hostname"] and guest.glob("/none/*") == []
 
     def test_writing_makes_parents_and_keeps_owner_and_mode(self, guest: Guest) -> None:
-        guest.write("/work/new/deep/file", "text \udcff")
-        assert guest.read("/work/new/deep/file") == b"text \xff"
-        assert guest.stat("/work/new/deep/file").mode == 0o644 and guest.stat("/work/new/deep").mode == 0o755
-        guest.write("/work/closed", b"1", mode=0o600)
-        before = guest.stat("/work/closed")
-        guest.write("/work/closed", b"22")
-        after = guest.stat("/work/closed")
+        guest.write("/made/new/deep/file", "text \udcff")
+        assert guest.read("/made/new/deep/file") == b"text \xff"
+        assert guest.stat("/made/new/deep/file").mode == 0o644 and guest.stat("/made/new/deep").mode == 0o755
+        guest.write("/made/closed", b"1", mode=0o600)
+        before = guest.stat("/made/closed")
+        guest.write("/made/closed", b"22")
+        after = guest.stat("/made/closed")
         assert (after.mode, after.uid, after.gid, after.size) == (0o600, before.uid, before.gid, 2)
-        guest.chmod("/work/closed", 0o4755)
-        assert guest.stat("/work/closed").mode == 0o4755
+        guest.chmod("/made/closed", 0o4755)
+        assert guest.stat("/made/closed").mode == 0o4755
         large = bytes(range(251)) * 40_000
-        guest.write("/work/large", large)
-        assert guest.read("/work/large") == large
-        guest.write("/work/large", b"short")
-        assert guest.read("/work/large") == b"short", "what was longer is cut off"
+        guest.write("/made/large", large)
+        assert guest.read("/made/large") == large
+        guest.write("/made/large", b"short")
+        assert guest.read("/made/large") == b"short", "what was longer is cut off"
 
     def test_writing_goes_through_symlinks(self, guest: Guest) -> None:
-        guest.write("/work/target", "old")
-        guest.symlink("target", "/work/pointer")
-        guest.write("/work/pointer", "new")
-        assert guest.text("/work/target") == "new" and guest.readlink("/work/pointer") == "target"
-        guest.symlink("fresh", "/work/pointer")
-        guest.write("/work/pointer", "made")
-        assert guest.text("/work/fresh") == "made", "a dangling one makes its target"
+        guest.write("/made/target", "old")
+        guest.symlink("target", "/made/pointer")
+        guest.write("/made/pointer", "new")
+        assert guest.text("/made/target") == "new" and guest.readlink("/made/pointer") == "target"
+        guest.symlink("fresh", "/made/pointer")
+        guest.write("/made/pointer", "made")
+        assert guest.text("/made/fresh") == "made", "a dangling one makes its target"
 
     def test_removing_twice_is_harmless(self, guest: Guest) -> None:
-        guest.write("/work/gone/file", "x")
-        guest.symlink("/etc/hostname", "/work/gone/link")
+        guest.write("/made/gone/file", "x")
+        guest.symlink("/etc/hostname", "/made/gone/link")
         with pytest.raises(OSError):
-            guest.remove("/work/gone")
-        for path in ("/work/gone/file", "/work/gone/link", "/work/gone", "/work/gone", "/no/such/path"):
+            guest.remove("/made/gone")
+        for path in ("/made/gone/file", "/made/gone/link", "/made/gone", "/made/gone", "/no/such/path"):
             guest.remove(path)
-        assert not guest.exists("/work/gone") and guest.text("/etc/hostname") == "erp\n"
+        assert not guest.exists("/made/gone") and guest.text("/etc/hostname") == "erp\n"
 
     def test_renaming_replaces_files_and_moves_directories(self, guest: Guest) -> None:
-        guest.write("/work/from/a", "a")
-        guest.write("/work/b", "b")
-        guest.rename("/work/from/a", "/work/b")
-        assert guest.text("/work/b") == "a" and guest.names("/work/from") == []
-        guest.write("/work/from/a", "again")
-        guest.rename("/work/from", "/work/to")
-        assert guest.text("/work/to/a") == "again" and not guest.exists("/work/from")
+        guest.write("/made/from/a", "a")
+        guest.write("/made/b", "b")
+        guest.rename("/made/from/a", "/made/b")
+        assert guest.text("/made/b") == "a" and guest.names("/made/from") == []
+        guest.write("/made/from/a", "again")
+        guest.rename("/made/from", "/made/to")
+        assert guest.text("/made/to/a") == "again" and not guest.exists("/made/from")
         with pytest.raises(FileNotFoundError):
-            guest.rename("/work/none", "/work/b")
+            guest.rename("/made/none", "/made/b")
         with pytest.raises(FileNotFoundError):
-            guest.rename("/work/b", "/work/no/such/folder")
+            guest.rename("/made/b", "/made/no/such/folder")
 
     def test_symlinks_are_made_and_replaced(self, guest: Guest) -> None:
-        guest.symlink("/dev/null", "/work/links/unit.service")
-        guest.symlink("/etc/hostname", "/work/links/unit.service")
-        assert guest.readlink("/work/links/unit.service") == "/etc/hostname"
-        guest.write("/work/plain", "x")
-        guest.symlink("plain2", "/work/plain")
-        assert guest.readlink("/work/plain") == "plain2"
+        guest.symlink("/dev/null", "/made/links/unit.service")
+        guest.symlink("/etc/hostname", "/made/links/unit.service")
+        assert guest.readlink("/made/links/unit.service") == "/etc/hostname"
+        guest.write("/made/plain", "x")
+        guest.symlink("plain2", "/made/plain")
+        assert guest.readlink("/made/plain") == "plain2"
         with pytest.raises(IsADirectoryError):
-            guest.symlink("/x", "/work/links")
+            guest.symlink("/x", "/made/links")
 
     def test_programs_run_inside(self, guest: Guest) -> None:
         assert guest.run(["/usr/bin/say", "hello world"]) == "said hello world\n"

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import journeys
 import pytest
 from journeys import CONVERT
-from worlds import KILLED, WALKER, Walker
+from worlds import KILLED, VERBS, Walker, walking
 
 pytestmark = pytest.mark.tool
 
@@ -29,12 +27,8 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def walker() -> Iterator[Walker]:
-    argv = [sys.executable, str(WALKER), "--serve", "v2c.verbs", "v2c.cli.convert", "v2c.cli.cutover", "v2c.cli.jobs"]
-    server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield Walker(server)
-    assert server.stdin
-    server.stdin.close()
-    assert server.wait(60) == 0
+    with walking(*VERBS) as found:
+        yield found
 
 
 def things(folder: Path, job: str) -> str:

@@ -5,14 +5,12 @@ The commands are processes of their own, forked from one that has imported what 
 
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import WALKER, Walker
+from worlds import VERBS, Walker, walking
 
 SOURCE, TARGET = "memory:erp?seed=7", "memory:there"
 CONVERT = ["convert", SOURCE, "--to", TARGET, "-q"]
@@ -22,12 +20,8 @@ pytestmark = pytest.mark.tool
 
 @pytest.fixture(scope="module")
 def walker() -> Iterator[Walker]:
-    argv = [sys.executable, str(WALKER), "--serve", "v2c.verbs", "v2c.cli.convert", "v2c.cli.cutover", "v2c.cli.jobs"]
-    server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield Walker(server)
-    assert server.stdin
-    server.stdin.close()
-    assert server.wait(60) == 0
+    with walking(*VERBS) as found:
+        yield found
 
 
 _here: list[tuple[Walker, Path]] = []
@@ -60,6 +54,11 @@ def objects(here: Path) -> dict[str, Any]:
     return {f"{thing['kind']} {thing['id']}": thing for thing in found}
 
 
+def events(here: Path) -> list[str]:
+    """Every effect at the target so far."""
+    return (here / "memory" / "targets" / "there" / "events").read_text().splitlines()
+
+
 def test_the_way_to_the_end(here: Path) -> None:
     id = converted()
     test = objects(here)[f"instance {id}"]
@@ -74,7 +73,9 @@ def test_the_way_to_the_end(here: Path) -> None:
     assert "  cut over 20" in v2c("status", id)
     again = json.loads(v2c("cutover", id, "--yes", "-q", "--json"))
     assert again["instance"]["id"] == f"{id}-cutover" and [s["name"] for s in again["steps"]].count("confirm") == 1
+    before = events(here)
     assert v2c("validate", id, "-q").endswith("\nPASS\n") and objects(here)[f"instance {id}-cutover"]["state"] == "running"
+    assert events(here) == before, "the real instance is looked at, and neither stopped nor started"
     assert v2c(*CONVERT).endswith("\nPASS\n"), "the same command answers with what is known by now"
     assert json.loads(v2c("report", id, "--format", "json"))["cut_over"] == again["cut_over"] != ""
 

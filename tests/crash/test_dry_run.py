@@ -1,8 +1,6 @@
 """--dry-run of each verb, compared with what the verb does in earnest afterwards."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,19 +8,15 @@ from typing import Any
 import journeys
 import pytest
 from journeys import CONVERT
-from worlds import WALKER, Walker
+from worlds import VERBS, Walker, walking
 
 pytestmark = pytest.mark.tool
 
 
 @pytest.fixture(scope="module")
 def walker() -> Iterator[Walker]:
-    argv = [sys.executable, str(WALKER), "--serve", "v2c.verbs", "v2c.cli.convert", "v2c.cli.cutover", "v2c.cli.jobs"]
-    server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield Walker(server)
-    assert server.stdin
-    server.stdin.close()
-    assert server.wait(60) == 0
+    with walking(*VERBS) as found:
+        yield found
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -6,8 +6,8 @@
                                                   are imported before the forks.
 
 WORLD is what lies outside: a folder where things are made, each carrying the job as its tag, and where every making and
-every step is written down, so that a test can count. `--serve` spares each process the second that the imports cost; it is as
-real a process as any, and is killed as one.
+every step is written down, so that a test can count. While it holds a file `stay`, the copy stays at the block of that
+number. `--serve` spares each process the second that the imports cost; it is as real a process as any, and is killed as one.
 """
 
 import faulthandler
@@ -35,7 +35,7 @@ from v2c.processes import Process
 
 BLOCKS = 12
 BLOCK = 512
-STUCK_S = 90  # a process of the server that takes longer shows its threads and ends
+STUCK_S = 600  # a process of the server that takes longer shows its threads and ends; a busy machine takes 90 s for a wave
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,19 @@ def copy(world: Path, slow: float, meter: Meter) -> str:
             log(world, f"block {index}")
             meter.moved(BLOCK)
             time.sleep(slow)
+            while _stays(world, index + 1) and not meter.cancelled():
+                time.sleep(0.02)
             if meter.cancelled():
                 raise Paused("stopped between two blocks")
     child.kill()
     return sha256(disk.read_bytes()).hexdigest()
+
+
+def _stays(world: Path, count: int) -> bool:
+    try:
+        return count >= int((world / "stay").read_text())
+    except FileNotFoundError:
+        return False
 
 
 @story("crash-walk")

@@ -2,13 +2,17 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 WALKER = Path(__file__).with_name("walker.py")
 KILLED = -9
+VERBS = ("v2c.verbs", "v2c.cli.convert", "v2c.cli.cutover", "v2c.cli.jobs")  # what most commands import
 
 
 @dataclass
@@ -34,6 +38,17 @@ class Walker:
         self.server.stdin.write(json.dumps(ask) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
+
+
+@contextmanager
+def walking(*imported: str) -> Iterator[Walker]:
+    """The walker as a server that has imported these modules; it has to end well."""
+    argv = [sys.executable, str(WALKER), "--serve", *imported]
+    server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield Walker(server)
+    assert server.stdin
+    server.stdin.close()
+    assert server.wait(120) == 0
 
 
 @dataclass

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
-from azure.storage.blob import BlobClient, BlobSasPermissions, BlobServiceClient, generate_blob_sas
+from azure.storage.blob import BlobClient, BlobLeaseClient, BlobSasPermissions, BlobServiceClient, generate_blob_sas
 from test_azure_double import SIZE, Clients
 
 from v2c.emulators.azure import AzureEmulator
@@ -163,6 +164,76 @@ def test_the_same_requests_are_refused(pair: tuple[Callable[[str], Any], Callabl
     ):
         mine, other = outcome(ask, ours), outcome(ask, theirs)
         assert isinstance(mine, tuple) and isinstance(other, tuple) and mine[0] == other[0], f"request {number}: {mine} {other}"
+
+
+def test_an_account_answers_as_azurite_does(azurite: BlobServiceClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers, blobs, metadata and leases: the same story told to both, each with a container of its own."""
+    name = f"v2c-{uuid.uuid4().hex}"
+    mine, other = str(uuid.uuid4()), str(uuid.uuid4())
+    missing = MatchConditions.IfMissing
+
+    def blob(service: Any) -> Any:
+        return service.get_blob_client(name, "v2c/j/disk-0.vhd")
+
+    def page(**more: str) -> Ask:
+        return lambda service: bool(blob(service).upload_page(b"x" * 512, offset=512, length=512, **more))
+
+    def lease(id: str, act: str, **more: int) -> Ask:
+        return lambda service: getattr(BlobLeaseClient(blob(service), id), act)(**more) and act
+
+    def held(service: Any) -> object:
+        found = blob(service).get_blob_properties()
+        return found.size, found.metadata, found.lease.state, found.lease.status, found.lease.duration
+
+    acquire: dict[str, int] = {"lease_duration": -1}
+    end: dict[str, int] = {"lease_break_period": 0}
+    asks: list[Ask] = [
+        lambda service: service.get_container_client(name).get_container_properties().metadata,
+        lambda service: bool(service.create_container(name, metadata={"v2c_job": "j"})),
+        lambda service: bool(service.create_container(name)),
+        lambda service: service.get_container_client(name).get_container_properties().metadata,
+        lambda service: blob(service).get_blob_properties().size,
+        lambda service: bool(blob(service).create_page_blob(LENGTH, metadata={"v2c_job": "j"}, match_condition=missing)),
+        lambda service: bool(blob(service).create_page_blob(LENGTH, match_condition=missing)),
+        held,
+        lease(mine, "break_lease", **end),
+        page(lease=mine),
+        lease(mine, "acquire", **acquire),
+        lease(mine, "acquire", **acquire),
+        lease(other, "acquire", **acquire),
+        held,
+        page(),
+        page(lease=other),
+        page(lease=mine),
+        lambda service: blob(service).delete_blob(),
+        lambda service: bool(blob(service).set_blob_metadata({"v2c_job": "j", "v2c_sealed": "yes"}, lease=mine)),
+        lambda service: bool(blob(service).set_blob_metadata({}, lease=other)),
+        lease(other, "break_lease", **end),
+        lease(other, "break_lease", **end),
+        page(lease=mine),
+        held,
+        lease(other, "acquire", **acquire),
+        page(lease=mine),
+        lease(mine, "release"),
+        lease(other, "release"),
+        held,
+        page(lease=mine),
+        page(),
+        lambda service: ranges(blob(service)),
+        lambda service: list(service.get_container_client(name).list_blob_names(name_starts_with="v2c/j/")),
+        lambda service: list(service.get_container_client(name).list_blob_names(name_starts_with="v2c/k/")),
+        lambda service: blob(service).delete_blob(),
+        lambda service: blob(service).delete_blob(),
+        lambda service: service.get_container_client(name).delete_container(),
+        lambda service: list(service.get_container_client(name).list_blob_names()),
+    ]
+    with AzureEmulator(tmp_path / "azure") as emulator:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", emulator.environment["REQUESTS_CA_BUNDLE"])
+        credential = Clients(emulator).credential
+        ours = BlobServiceClient(f"{emulator.url}/account-v2clab", credential=credential, retry_total=0)
+        for number, ask in enumerate(asks):
+            assert outcome(ask, ours) == outcome(ask, azurite), f"request {number}"
+        assert emulator.left() == []
 
 
 def test_what_azurite_lets_pass_and_we_do_not(pair: tuple[Callable[[str], Any], Callable[[str], Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from clocks import HandClock
+
 from v2c.emulators.faults import Faults
 from v2c.emulators.ledger import Requests
 
@@ -36,11 +38,13 @@ def test_a_planned_fault_comes_once_and_to_its_operation() -> None:
 
 
 def test_an_outage_ends() -> None:
-    now = [100.0]
-    faults = Faults(clock=lambda: now[0])
+    clock = HandClock()
+    faults = Faults(clock=clock)
     faults.outage(1800)
     assert faults.draw("Put") == "outage"
-    now[0] += 1801
+    clock.on(1799)
+    assert faults.draw("Put") == "outage"
+    clock.on(1)
     assert faults.draw("Put") == ""
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gcp_places import impatient
 
 from v2c.emulators.faults import Faults
 from v2c.emulators.gcp import BUCKET, ZONE, GcpEmulator, open_emulator
 from v2c.emulators.gcp.archive import Unfit, unpack
 from v2c.emulators.gcp.store import Thing
 from v2c.model import GIB, MIB
-from v2c.targets.gcp.session import ApiError, Endpoints, Session
+from v2c.targets.gcp.session import ApiError, Session
 
 pytestmark = pytest.mark.tool
 
@@ -26,11 +27,7 @@ def double(tmp_path: Path) -> Iterator[GcpEmulator]:
 
 @pytest.fixture
 def session(double: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Session:
-    for name, value in double.environment.items():
-        monkeypatch.setenv(name, value)
-    session = Session("rehearsal-1", Endpoints.chosen({}))
-    session.patience.limit_s = 0.0
-    return session
+    return impatient(double, monkeypatch)
 
 
 def archive(

@@ -10,6 +10,7 @@ from typing import Any
 
 import google_crc32c
 import pytest
+from gcp_places import impatient
 
 from v2c.emulators.faults import Faults
 from v2c.emulators.gcp import BUCKET, GcpEmulator, open_emulator
@@ -56,11 +57,7 @@ def double(tmp_path: Path) -> Iterator[GcpEmulator]:
 
 @pytest.fixture
 def session(double: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Session:
-    for name, value in double.environment.items():
-        monkeypatch.setenv(name, value)
-    session = Session("rehearsal-1", Endpoints.chosen({}))
-    session.patience.limit_s = 0.0
-    return session
+    return impatient(double, monkeypatch)
 
 
 def begun(session: Session, name: str = "x", **query: str) -> str:

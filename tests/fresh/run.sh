@@ -8,6 +8,7 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
+umask 022 # the system is for all its users
 PLACE=${V2C_FRESH:-/var/tmp/v2c-fresh}
 GIVEN=("$@")
 WHO=root
@@ -47,7 +48,7 @@ echo "fresh: making $PLACE from ${sources[*]}"
 mmdebstrap --quiet --variant=minbase --include=sudo bookworm "$PLACE" "${sources[@]}"
 
 # The machine's own way into the network: resolver, proxies, certificates. Nothing else of it goes in.
-cp -L /etc/resolv.conf "$PLACE/etc/resolv.conf"
+[ ! -f /etc/resolv.conf ] || cp -L /etc/resolv.conf "$PLACE/etc/resolv.conf"
 for file in /etc/pip.conf /usr/local/share/ca-certificates/*.crt /etc/apt/apt.conf.d/*proxy*; do
     [ ! -f "$file" ] || install -D -m 0644 "$file" "$PLACE$file"
 done
@@ -63,7 +64,9 @@ if [ "$WHO" != root ]; then
     echo "$WHO ALL=(ALL) NOPASSWD: ALL" >"$PLACE/etc/sudoers.d/$WHO"
     home=/home/$WHO
 fi
-git clone --quiet "$ROOT" "$PLACE$home/v2c"
+printf '[safe]\n\tdirectory = *\n' >"$PLACE/gitconfig" # the checkout may be another user's
+GIT_CONFIG_GLOBAL=$PLACE/gitconfig git clone --quiet "$ROOT" "$PLACE$home/v2c"
+rm "$PLACE/gitconfig"
 [ "$WHO" = root ] || chroot "$PLACE" chown -R "$WHO:" "$home/v2c"
 
 for command in "$@"; do

@@ -1,9 +1,11 @@
 """Real guests behind the appliance: the contract on a small ext4 image; LVM inside LUKS; and the ways it can go wrong."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,10 +16,12 @@ from typing import TYPE_CHECKING
 import lvm_image
 import pytest
 from guest_contract import TREE, GuestContract, content
+from luks_images import luks1
 
 from v2c import qemu
 from v2c.errors import GuestError, ToolError, UsageError
-from v2c.guest import FileKind, Guest
+from v2c.events import Event, Meter, Noted
+from v2c.guest import FileKind, Guest, client
 from v2c.guest.client import Appliance
 from v2c.guest.disk import DiskGuest, open_guest
 from v2c.guest.mounting import mount_all, open_root
@@ -116,13 +120,8 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Encrypted:
     root = ext4(folder / "root.img", 128 * MIB, tree)
     boot = ext4(folder / "boot.img", 32 * MIB, kernels)
     volume = lvm_image.physical_volume(folder / "pv.img", "erp-vg", "root", root)
-    key = folder / "key"
     machine = Encrypted(folder / "disk.img", "")
-    key.write_text(machine.passphrase)
-    secret = ["--object", f"secret,id=key,file={key}"]
-    luks = folder / "luks.img"
-    options = "key-secret=key,iter-time=10"
-    subprocess.run(["qemu-img", "convert", *secret, "-f", "raw", "-O", "luks", "-o", options, volume, luks], check=True)
+    luks = luks1(folder / "luks.img", volume, machine.passphrase)
     machine.uuid = luks.read_bytes()[168:208].rstrip(b"\0").decode()  # LUKS1's header
     lvm_image.partitioned(machine.disk, boot, luks)
     return machine
@@ -225,6 +224,36 @@ def test_an_appliance_that_dies_or_hangs_ends_alone(tmp_path: Path) -> None:
             guest.exists("/")
         assert disks[0][1].size == 128 * MIB
     assert not list((Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v2c" / "run").glob(f"*/{pid}"))
+
+
+def test_an_appliance_that_falls_silent_on_its_way_up_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SILENT_S", 30.0)
+    folder = tmp_path / "t"
+    folder.mkdir()
+    said: list[Event] = []
+    with served(tmp_path, ext4(tmp_path / "root.img", 128 * MIB, plant(folder))) as disks:
+        stopped: list[int] = []
+        watcher = threading.Thread(daemon=True, target=lambda: stopped.append(stop_first_emulator(disks[0][1].socket)))
+        watcher.start()
+        with open_guest(disks, writable=True, meter=Meter("launch", listener=said.append)) as guest:
+            assert guest.exists("/etc/hostname")
+        watcher.join()
+    notes = [event.text for event in said if isinstance(event, Noted)]
+    assert notes == ["the appliance was silent for 30 s and was killed; it is started again"]
+    assert not Path(f"/proc/{stopped[0]}").exists()
+
+
+def stop_first_emulator(socket: str) -> int:
+    """Stops the first QEMU that has this socket for a disk, in the middle of its start."""
+    while True:
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes()
+                if b"qemu-system" in words.partition(b"\0")[0] and socket.encode() in words:
+                    time.sleep(1)
+                    os.kill(int(process.name), signal.SIGSTOP)
+                    return int(process.name)
+        time.sleep(0.05)
 
 
 def members(session: int) -> list[int]:

@@ -173,11 +173,13 @@ def test_systemd_boot_takes_the_newest_or_what_its_configuration_says() -> None:
     guest = MemoryGuest.from_tree(tree)
     facts = inspect(guest, filesystems=[Filesystem("/dev/sda1", "vfat", "1", disk="d", partition=1, parttype=ESP)])
     assert facts.bootloaders == ("systemd-boot",) and facts.firmware == "uefi"
-    assert facts.default_kernel == "6.1.0-13-amd64"
+    assert facts.default_kernel == "6.1.0-13-amd64" and facts.unified == ()
     assert facts.kernels[0].image == "/boot/efi/id/6.1.0-9-amd64/linux"
     assert facts.kernels[0].initramfs == "/boot/efi/id/6.1.0-9-amd64/initrd.img-6.1.0-9-amd64"
     guest.write("/boot/efi/loader/loader.conf", "timeout 3\ndefault id-6.1.0-9-*\n")
     assert kernels.default(guest, facts.kernels, facts.bootloaders) == "6.1.0-9-amd64"
+    guest.write("/boot/efi/EFI/Linux/debian-6.1.0-13-amd64.efi", "MZ")
+    assert kernels.unified(guest) == ("/boot/efi/EFI/Linux/debian-6.1.0-13-amd64.efi",)
 
 
 @pytest.mark.parametrize(("machine", "name"), [(3, "i386"), (62, "x86_64"), (183, "aarch64"), (99, "unknown")])

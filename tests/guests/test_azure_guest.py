@@ -52,7 +52,9 @@ def test_it_comes_up_at_azure_as_the_same_machine(
         # nothing secret in what v2c keeps
         secret = emulator.environment["AZURE_CLIENT_SECRET"]
         assert house.leaks([secret, "sig="]) == []
-        gone = subprocess.run(house.command("cleanup", report["job"]), env=house.environment(), capture_output=True, check=False)
+        gone = subprocess.run(
+            house.command("cleanup", report["job"], "--yes"), env=house.environment(), capture_output=True, check=False
+        )
         assert gone.returncode == 0 and emulator.left() == []
 
 

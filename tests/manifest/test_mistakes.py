@@ -47,8 +47,30 @@ def test_many_mistakes_at_once() -> None:
         ("dependsOn: [erp]", r"the dependencies go in a circle: erp -> erp"),
         ("mode: warn", r'\.mode: this is "warn": write cold, warm \(did you mean warm\?\)'),
         ("tags: {cost: 42}", r'\.tags\.cost: this is the number 42, and a text is wanted: write it in quotes: "42"'),
+        ("tags: {v2c-job: mine}", r'\.tags: the tag "v2c-job" is one of v2c itself: choose another name'),
         ("gates: {okToCutover: yes}", r'\.gates\.okToCutover: this is "yes", and true or false is wanted'),
         ("downtimeBudget: 2 hours", r"\.downtimeBudget: a duration is written like 90s"),
+        ("hooks: [{after: cutover, run: [x], user: a}]", r"\.hooks\[0\]: user and key are for hooks inside the machine"),
+        (
+            "hooks: [{after: cutover, run: [x], where: guest, key: 'file:k'}]",
+            r"\]: a hook inside the machine needs user",
+        ),
+        (
+            "hooks: [{before: cutover, run: [x], where: guest, user: a, key: 'file:k'}]",
+            r"\.hooks\[0\]: before cutover there is no new machine to run it in: run it after cutover",
+        ),
+        (
+            "hooks: [{after: cutover, run: [x], where: guest, user: '-oProxyCommand=x', key: 'file:k'}]",
+            r"\.hooks\[0\]\.user: this is no name to log in with",
+        ),
+        (
+            "hooks: [{after: cutover, run: [x], where: guest, user: a, key: 'env:K'}]",
+            r"\.hooks\[0\]\.key: SSH takes its key from a file",
+        ),
+        (
+            "hooks: [{after: cutover, run: [x], where: guest, user: a, key: 'file:k', environment: {a-b: 'env:K'}}]",
+            r"\.environment\.a-b: no shell knows a variable of this name",
+        ),
         ("disks: {id: a}", r"\.disks: this is a mapping, and a list is wanted"),
         ("disks: [{id: a}, {id: a}]", r'\.disks\[1\]\.id: the disk "a" is there twice'),
         ("disks: [{id: a, include: false}]", r"\.disks: every disk is left behind"),

@@ -5,19 +5,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from manifests import read
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
+def blocks() -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
 def example() -> str:
-    (found,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return str(found)
+    return blocks()[0]
 
 
 def test_it_is_right() -> None:
     made = read(example())
     assert [m.id for m in made.waves[0].machines] == ["erp-db", "erp-app"]
+
+
+@pytest.mark.parametrize("piece", blocks()[1:])
+def test_a_piece_that_is_shown_alone_is_right(piece: str) -> None:
+    """It stands in the place of the example's own, if that has one."""
+    name = piece.partition(":")[0]
+    rest = re.sub(rf"^{name}:.*?(?=^\S)", "", example(), flags=re.MULTILINE | re.DOTALL)
+    assert getattr(read(piece + rest), name)
 
 
 def test_its_mistakes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from v2c.errors import ToolError
-from v2c.rehearsal.firmware import uefi
+from v2c.rehearsal.firmware import uefi, verifies
 
 
 def descriptor(folder: Path, name: str, *features: str, machine: str = "pc-q35-*") -> None:
@@ -44,3 +44,17 @@ def test_a_nearer_folder_hides_a_namesake(tmp_path: Path) -> None:
 def test_none_is_installed(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="apt install ovmf"):
         uefi((tmp_path,))
+
+
+def test_secure_boot_is_asked_for_by_name(tmp_path: Path) -> None:
+    """With keys in it: an empty store verifies nothing. Sealed hosts' firmware is neither."""
+    descriptor(tmp_path, "05-sealed", "secure-boot", "enrolled-keys", "amd-sev-snp")
+    descriptor(tmp_path, "10-empty", "secure-boot", "requires-smm")
+    descriptor(tmp_path, "60-plain")
+    assert not verifies((tmp_path,)) and uefi((tmp_path,)).code.name == "60-plain.code"
+    with pytest.raises(ToolError, match="no UEFI firmware with secure boot"):
+        uefi((tmp_path,), secure=True)
+    descriptor(tmp_path, "40-keys", "secure-boot", "enrolled-keys", "requires-smm")
+    found = uefi((tmp_path,), secure=True)
+    assert verifies((tmp_path,)) and (found.code.name, found.smm) == ("40-keys.code", True)
+    assert not uefi((tmp_path,)).smm

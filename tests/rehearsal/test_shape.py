@@ -109,3 +109,14 @@ def test_a_platform_without_hardware_says_so() -> None:
 )
 def test_boot_order(boot_disk: str, expected: dict[str, int]) -> None:
     assert boot_order(["a", "b", "c"], boot_disk) == expected
+
+
+def test_a_tpm_and_firmware_that_verifies() -> None:
+    """Only where they are asked for."""
+    azure, flash = platforms()["azure"], wiring(code=FILE, variables=FILE)
+    plain = argv(azure, spec("azure", Firmware.UEFI), flash)
+    assert not [word for word in plain if "tpm" in word or "smm" in word or "pflash01,property" in word]
+    words = argv(azure, spec("azure", Firmware.UEFI), replace(flash, smm=True, tpm="socket,fd=9"))
+    assert values(words, "-machine")[0].endswith(",smm=on") and "emulator,id=tpm0,chardev=tpm" in values(words, "-tpmdev")
+    assert "driver=cfi.pflash01,property=secure,value=on" in values(words, "-global")
+    assert "socket,fd=9,id=tpm" in values(words, "-chardev") and "tpm-crb,tpmdev=tpm0" in values(words, "-device")

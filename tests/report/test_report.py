@@ -254,7 +254,9 @@ def test_an_empty_report(tmp_path: Path) -> None:
     assert suite(tmp_path).get("tests") == "0"
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (83.2, "83 s"), (725, "12 min 05 s")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (9.96, "10.0 s"), (83.2, "83 s"), (725, "12 min 05 s"), (11100, "3 h 05 min")]
+)
 def test_spans(seconds: float, words: str) -> None:
     assert span(seconds) == words
 

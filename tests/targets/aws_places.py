@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from v2c.emulators.aws import AwsEmulator, open_emulator
+from v2c.emulators.aws.cards import network, subnets
 from v2c.emulators.aws.cloud import Pace
-from v2c.emulators.aws.instances import network
 from v2c.model import Ref
 from v2c.targets import Target, open_target
 
 REGION = "eu-west-1"
-QUICK = Pace(visible_s=0.05, completing_s=0.1, image_s=0.1, pending_s=0.1, ending_s=0.1)
+QUICK = Pace(visible_s=0.05, completing_s=0.1, image_s=0.1, card_s=0.05, pending_s=0.1, ending_s=0.1)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ class Places:
         emulator = self[folder]
         found: dict[str, object] = {}
         with emulator.cloud.store.lock:
-            for kind in ("snapshots", "images", "instances", "volumes", "reservations"):
+            for kind in ("snapshots", "images", "instances", "volumes", "reservations", "cards"):
                 for id, record in emulator.cloud.store.table(REGION, kind).items():
                     if record.get("State") not in ({"Code": 48, "Name": "terminated"}, "cancelled"):
                         blocks = sorted(emulator.cloud.blocks(record).held.items()) if kind == "snapshots" else ()
@@ -63,6 +63,12 @@ class Places:
             for group in groups.values():
                 found[group.id] = repr((group.name, [vars(rule) for rule in group.egress_rules]))
         return found
+
+
+def address(emulator: AwsEmulator, last: int) -> str:
+    """An address of the locator's subnet, by its last number."""
+    subnet = emulator.locator.partition("subnet=")[2].partition("&")[0]
+    return f"{str(subnets(emulator.cloud, REGION)[subnet].cidr.network_address).rpartition('.')[0]}.{last}"
 
 
 @contextmanager

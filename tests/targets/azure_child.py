@@ -8,15 +8,25 @@ from azure_place import CAPS, JOB, content, planned, uploaded
 from v2c import crashpoints
 from v2c.events import Meter
 from v2c.journal import SqlJournal
-from v2c.model import Placement
+from v2c.model import Placement, Plan
 from v2c.targets import open_target
 from v2c.targets.azure import AzureTarget
 
 
-def main(folder: Path, locator: str) -> None:
+def main(where: str, locator: str) -> None:
+    folder = Path(where)
     target, plan, journal = open_target(locator), planned(40), SqlJournal(folder / "state", JOB)
     assert isinstance(target, AzureTarget)
     plan = target.size(plan)
+    if not (folder / "launched").exists():  # a step that is done is not done again, as in the engine
+        launched(target, plan, journal, folder)
+        (folder / "launched").touch()
+    for _ in target.finalize(plan, journal):
+        pass
+
+
+def launched(target: AzureTarget, plan: Plan, journal: SqlJournal, folder: Path) -> None:
+    """All up to the real machine."""
     list(target.reserve(plan, journal))
     disk = uploaded(target, plan, journal, folder / "work", content(plan))
     crashpoints.point("uploaded")
@@ -24,9 +34,7 @@ def main(folder: Path, locator: str) -> None:
     test = target.launch(plan, image, Placement(), journal, Meter())
     target.stop(test, journal)
     target.launch(plan, image, Placement(isolated=False, cutover=True), journal, Meter())
-    for _ in target.finalize(plan, journal):
-        pass
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(*sys.argv[1:])

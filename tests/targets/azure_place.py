@@ -12,6 +12,7 @@ import pytest
 
 from v2c.blocks import BlockMap
 from v2c.emulators.azure import AzureEmulator
+from v2c.errors import TargetError
 from v2c.journal import Journal
 from v2c.model import MIB, Caps, Disk, DiskPlan, Firmware, KernelCaps, Machine, Needs, Plan, Ref
 from v2c.targets import open_target
@@ -92,8 +93,6 @@ class Sender:
 
 def uploaded(target: AzureTarget, plan: Plan, journal: Journal, folder: Path, blocks: dict[int, bytes], number: int = 0) -> Ref:
     """One disk, tried as often as the step is."""
-    from v2c.errors import TargetError
-
     sender = Sender(folder, plan, number)
     for attempt in range(4):
         try:
@@ -104,6 +103,28 @@ def uploaded(target: AzureTarget, plan: Plan, journal: Journal, folder: Path, bl
             if not error.transient or attempt == 3:
                 raise
     raise AssertionError("unreachable")
+
+
+def overtaken(
+    first: AzureTarget, second: AzureTarget, plan: Plan, journal: Journal, folder: Path, blocks: dict[int, bytes]
+) -> Ref:
+    """The disk that a second worker made of these blocks while the first, which has put others, slept: the first is refused when
+    it wakes up in between, and at the end."""
+    stale = {**content(plan), 1: b"\x55" * CHUNK}  # block 1 is zero now
+    with first.writer(plan, plan.machine.disks[0], None, journal) as frozen:
+        Sender(folder / "one", plan).send(frozen, stale, only=4)
+        with second.writer(plan, plan.machine.disks[0], None, journal) as writer:
+            sender = Sender(folder / "two", plan)
+            sender.send(writer, blocks, only=2)
+            with pytest.raises(TargetError, match="taken over by another run"):
+                frozen.put(4, b"\xaa" * CHUNK, b"")
+            with pytest.raises(TargetError, match="taken over by another run"):
+                frozen.commit()
+            sender.send(writer, blocks)
+            ref = writer.commit()
+        with pytest.raises(TargetError, match="taken over by another run"):
+            frozen.put(4, b"\xaa" * CHUNK, b"")
+    return ref
 
 
 def holds(file: Path, size: int, blocks: dict[int, bytes]) -> None:

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from v2c.emulators.gcp import GcpEmulator, open_emulator
 from v2c.emulators.gcp.store import Thing
 from v2c.targets.gcp import GcpTarget, open_target
+from v2c.targets.gcp.session import Endpoints, Session
 
 
 class Places:
@@ -35,6 +38,15 @@ def target_at(double: GcpEmulator, more: str = "", locator: str = "") -> GcpTarg
     target.place.session.patience.first_s = 0.01
     target.place.session.patience.most_s = 0.1
     return target
+
+
+def impatient(double: GcpEmulator, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session with the double, which is the environment's from now on; it asks nothing twice."""
+    for name, value in double.environment.items():
+        monkeypatch.setenv(name, value)
+    session = Session("rehearsal-1", Endpoints.chosen({}))
+    session.patience.limit_s = 0.0
+    return session
 
 
 @contextmanager

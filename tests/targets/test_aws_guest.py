@@ -52,5 +52,5 @@ def test_a_guest_arrives_as_the_same_machine(
     assert {request.status for request in puts} <= {201, 404}, "refused only where the snapshot was not visible yet"
     taken = cloud.requests.done("PutSnapshotBlock")
     assert max(taken.values()) == 1 and len(taken) * 524288 == sum(r.bytes for r in puts if r.status == 201)
-    removed = subprocess.run([*v2c, "cleanup", told["job"], *state], cwd=ROOT, env=environment, check=False)
+    removed = subprocess.run([*v2c, "cleanup", told["job"], "--yes", *state], cwd=ROOT, env=environment, check=False)
     assert removed.returncode == 0 and cloud.left() == []

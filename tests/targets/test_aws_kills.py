@@ -1,52 +1,43 @@
 """Killed at every boundary of the journal and gone on with: nothing is made twice, no block sent twice but those on the way."""
 
 import json
-import os
-import random
-import subprocess
-import sys
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aws_places import Places, places
+from aws_places import address, places, pointed
+from cloud_walker import JOB, disks
+from forks import KILLED, Forks, forks
+from kept_machines import KeptMachines
 
 from v2c.emulators.aws import AwsEmulator
 from v2c.model import GIB, KIB, MIB
+from v2c.targets import open_target
 from v2c.targets.aws.upload import PARALLEL
 
 pytestmark = pytest.mark.tool
 
-WALKER = Path(__file__).with_name("aws_walker.py")
 CHUNK, BLOCKS, DISKS = 512 * KIB, 12, 2
 # one of each kind of boundary and of thing; all of them are walked with --full
-SOME = ("made disk", "ref image", "made instance")
+SOME = ("ref nic", "made disk", "ref image", "made instance")
 
 
 @pytest.fixture
-def known() -> Iterator[Places]:
-    with places() as found:
+def walker(tmp_path: Path) -> Iterator[Forks]:
+    with forks("cloud_walker", tmp_path / "forks", "v2c.targets.aws") as found:
         yield found
 
 
-def disks(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    dice = random.Random(5)
-    for number in range(DISKS):
-        with (folder / f"disk-{number}.raw").open("wb") as file:
-            file.truncate(32 * MIB)
-            for index in range(BLOCKS):
-                file.seek(index * 2 * CHUNK)
-                file.write(dice.randbytes(CHUNK))
+def walk(walker: Forks, cloud: AwsEmulator, folder: Path, at: int = 0, log: Path | None = None) -> int:
+    code = walker([folder, cloud.locator + more(cloud)], cloud.environment, at, log)
+    assert code in (0, KILLED), walker.said
+    return code
 
 
-def walk(cloud: AwsEmulator, folder: Path, at: int = 0, log: Path | None = None) -> int:
-    environment = {**os.environ, **cloud.environment, "V2C_CRASH_AT": str(at), "V2C_CRASH_LOG": str(log or "")}
-    argv = [sys.executable, str(WALKER), str(folder), cloud.locator + "&reserve=1"]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode in (0, -9), done.stderr
-    return done.returncode
+def more(cloud: AwsEmulator) -> str:
+    return f"&reserve=1&private-ip={address(cloud, 77)}"
 
 
 def arrived(cloud: AwsEmulator, folder: Path, name: str) -> None:
@@ -56,7 +47,10 @@ def arrived(cloud: AwsEmulator, folder: Path, name: str) -> None:
     kinds = Counter(line.split(" ")[0] for line in cloud.left())
     assert kinds == {"snapshot": DISKS, "image": 1, "instance": 1, "volume": DISKS}, (name, cloud.left())
     assert {line.split(" ")[1] for line in cloud.left() if not line.startswith("volume")} == set(made), name
-    assert [list(ref) for ref in told["refs"]] == sorted(map(list, told["made"])), name
+    (card,) = (card for _, card in cloud.cloud.store.all("cards"))
+    assert card["PrivateIpAddress"] == address(cloud, 77) and card["Attachment"]["DeleteOnTermination"], (name, card)
+    assert card["Attachment"]["InstanceId"] == made[-1], name
+    assert told["refs"] == sorted([*map(list, told["made"]), ["nic", card["NetworkInterfaceId"]]]), name
     for number, id in enumerate(made[:DISKS]):
         held = cloud.disk(id)
         with (folder / f"disk-{number}.raw").open("rb") as one, held.open("rb") as other:
@@ -66,21 +60,36 @@ def arrived(cloud: AwsEmulator, folder: Path, name: str) -> None:
     assert len(puts) == DISKS * BLOCKS and twice <= (PARALLEL if "disk" in name else 0), (name, twice)
 
 
+def nothing_is_left(cloud: AwsEmulator, name: str) -> None:
+    """All that carries the job's tag is removed: by the emulator's own list."""
+    with pointed(cloud):
+        target = open_target(cloud.locator + more(cloud))
+        for ref in reversed(list(target.find(JOB))):
+            target.destroy(ref)
+    assert cloud.left() == [] and not [*cloud.cloud.store.all("cards")], name
+
+
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.full)], ids=["some", "every"])
-def test_kills(known: Places, tmp_path: Path, every: bool) -> None:
+def test_kills(walker: Forks, tmp_path: Path, every: bool) -> None:
     log = tmp_path / "boundaries"
-    disks(tmp_path / "whole")
-    cloud = known[tmp_path / "cloud-0"]
-    assert walk(cloud, tmp_path / "whole", log=log) == 0
-    arrived(cloud, tmp_path / "whole", "whole")
-    cloud.cloud.machines.close()
+
+    def killed(at: int, name: str) -> None:
+        folder = tmp_path / str(at)
+        disks(folder, DISKS, BLOCKS, CHUNK)
+        with places() as known:
+            cloud = known[tmp_path / f"cloud-{at}"]
+            cloud.cloud.machines = KeptMachines(tmp_path)  # what boots is not what is asked here
+            if at:
+                assert walk(walker, cloud, folder, at=at) == KILLED, name
+            assert walk(walker, cloud, folder, log=None if at else log) == 0, name
+            arrived(cloud, folder, name)
+            nothing_is_left(cloud, name)
+        shutil.rmtree(tmp_path / f"cloud-{at}")
+        shutil.rmtree(folder)
+
+    killed(0, "whole")
     names = log.read_text().splitlines()
     assert set(SOME) <= set(names)
-    chosen = range(1, len(names) + 1) if every else [names.index(name) + 1 for name in SOME]
-    for at in chosen:
-        folder, cloud = tmp_path / str(at), known[tmp_path / f"cloud-{at}"]
-        disks(folder)
-        assert walk(cloud, folder, at=at) == -9, names[at - 1]
-        assert walk(cloud, folder) == 0, names[at - 1]
-        arrived(cloud, folder, names[at - 1])
-        cloud.cloud.machines.close()
+    for at in range(1, len(names) + 1) if every else [names.index(name) + 1 for name in SOME]:
+        killed(at, names[at - 1])

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from aws_places import Places, places
+from aws_places import Places, address, places
 from target_contract import TargetContract
 
 from v2c.model import Ref
@@ -25,7 +25,11 @@ class TestAws(TargetContract):
             yield
 
     def make(self, folder: Path) -> Target:
-        return self.clouds.target(folder)
+        return self.clouds.target(folder, self.more(folder))
+
+    def more(self, folder: Path) -> str:
+        """What the locator says beside the place."""
+        return ""
 
     def read(self, target: Target, disk: Ref, folder: Path) -> Path:
         (emulator,) = self.clouds._known.values()
@@ -39,3 +43,14 @@ class TestAws(TargetContract):
 
     def kept(self, place: Path, name: str) -> bool:
         return False
+
+
+@pytest.mark.full
+class TestAwsHeld(TestAws):
+    """With an address that is held for the real instance."""
+
+    intents = 3  # the card, too
+    lasting = ("disk", "image", "instance")
+
+    def more(self, folder: Path) -> str:
+        return f"&private-ip={address(self.clouds[folder], 77)}"

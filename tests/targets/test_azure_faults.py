@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
-from azure_place import CAPS, JOB, Sender, at, azure, content, holds, planned, secret_words, uploaded
+from azure_place import CAPS, JOB, Sender, at, azure, content, holds, overtaken, planned, secret_words, uploaded
+from clocks import slowness
 from target_contract import Died, MortalJournal
 
 from v2c.emulators.azure import KINDS, AzureEmulator
@@ -94,7 +95,7 @@ def test_somebody_who_wants_to_stop_is_heard_in_an_outage(emulator: AzureEmulato
         began = time.monotonic()
         with pytest.raises(Paused):
             writer.put(1, bytes([1]) * 4 * MIB, b"")
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 2.5 * slowness()
 
 
 def test_a_sas_that_runs_out_is_renewed(emulator: AzureEmulator, tmp_path: Path) -> None:
@@ -138,22 +139,8 @@ def test_a_second_worker_takes_over_and_the_first_changes_nothing(emulator: Azur
     """Another work folder, other contents: what the first put and the second does not know of is gone, and the first, which
     wakes up in between and at the end, is refused by the service."""
     plan, blocks = planned(60), content(planned(60), seed=2)
-    first, second = at(emulator), at(emulator)
-    journal = MemoryJournal(JOB)
-    stale = {**content(plan), 1: b"\x55" * 4 * MIB}  # block 1 is zero now
-    with first.writer(plan, plan.machine.disks[0], None, journal) as frozen:
-        Sender(tmp_path / "one", plan).send(frozen, stale, only=4)
-        with second.writer(plan, plan.machine.disks[0], None, journal) as writer:
-            sender = Sender(tmp_path / "two", plan)
-            sender.send(writer, blocks, only=2)
-            with pytest.raises(TargetError, match="taken over by another run"):
-                frozen.put(4, b"\xaa" * 4 * MIB, b"")
-            with pytest.raises(TargetError, match="taken over by another run"):
-                frozen.commit()
-            sender.send(writer, blocks)
-            ref = writer.commit()
-        with pytest.raises(TargetError, match="taken over by another run"):
-            frozen.put(4, b"\xaa" * 4 * MIB, b"")
+    first, second, journal = at(emulator), at(emulator), MemoryJournal(JOB)
+    ref = overtaken(first, second, plan, journal, tmp_path, blocks)
     assert list(journal.refs("disk")) == [ref] and len(emulator.resources("disks")) == 1
     holds(emulator.disk(ref.id), plan.disks[0].target_size, blocks)
 

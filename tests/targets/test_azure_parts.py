@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure_place import ABLE, CAPS, JOB, at, azure, content, planned, uploaded
+from clocks import HandClock
 
 from v2c.emulators.azure import SUBNET, AzureEmulator
 from v2c.errors import TargetError, UsageError
@@ -322,12 +323,12 @@ def test_capacity_that_is_not_there_is_told_before_a_byte_moves(emulator: AzureE
 
 
 def test_the_pace_falls_when_the_service_is_busy_and_comes_back() -> None:
-    now = [0.0]
-    pace = Pace(lambda: now[0])
+    clock = HandClock()
+    pace = Pace(clock)
     for _ in range(50):
         assert pace.turn(4 * MIB) == 0.0
         pace.fine(4 * MIB)
-        now[0] += 0.04
+        clock.on(0.04)
     pace.busy(1.0)
     pace.busy(1.0)
     assert 60 * MIB < pace.rate < 70 * MIB, "once 0.65 of 100 MiB/s, however many requests were refused"
@@ -336,7 +337,7 @@ def test_the_pace_falls_when_the_service_is_busy_and_comes_back() -> None:
     pace.fine(4 * MIB)
     assert pace.rate > before
     for _ in range(99):
-        now[0] += 2.0
+        clock.on(2.0)
         pace.busy(0.0)
     assert pace.rate == LEAST
 

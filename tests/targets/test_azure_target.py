@@ -7,7 +7,7 @@ import pytest
 from target_contract import TargetContract
 
 from v2c.emulators.azure import AzureEmulator
-from v2c.model import MIB, Ref
+from v2c.model import MIB, Caps, Firmware, Ref
 from v2c.targets import Target, open_target
 
 
@@ -30,3 +30,13 @@ class TestAzure(TargetContract):
 
     def read(self, target: Target, disk: Ref, folder: Path) -> Path:
         return self.emulator.disk(disk.id)
+
+
+@pytest.mark.tool
+class TestAzureTrusted(TestAzure):
+    """The same for machines of Trusted Launch: a guest that is signed, verified and with a TPM."""
+
+    caps = Caps(Firmware.UEFI, boot_disk="d0", secure_boot=True)
+
+    def make(self, folder: Path) -> Target:
+        return open_target(f"{self.emulator.locator}&security=trusted")

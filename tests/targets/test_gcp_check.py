@@ -274,10 +274,10 @@ def test_the_console_is_followed(double: GcpEmulator) -> None:
 def test_the_least_rights_are_enough_and_no_more(double: GcpEmulator, own: bool) -> None:
     """The whole way with the permissions that drivers/gcp/catalogue.toml lists, each of which something asks for."""
     known = catalogue()
-    base = {*known.permissions, *known.permissions_reserve, *known.permissions_account}
+    base = {*known.permissions, *known.permissions_reserve, *known.permissions_address, *known.permissions_account}
     granted = {*base, *(known.permissions_own_bucket if own else known.permissions_bucket)}
     double.granted, double.rights.asked = granted, set()
-    more = "reserve=1&service-account=a@rehearsal-1.iam.gserviceaccount.com"
+    more = "reserve=1&private-ip=10.132.0.9&service-account=a@rehearsal-1.iam.gserviceaccount.com"
     where = f"gcp:rehearsal-1/europe-west1-b?{more}" if own else f"{double.locator}&{more}"
     target, journal, mine = target_at(double, locator=where), MemoryJournal(JOB), plan(2)
     assert blockers(target, mine) == {}

@@ -65,6 +65,16 @@ class TestGcpOwnBucket(TestGcp):
         return target_at(self.places.at(folder), locator="gcp:rehearsal-1/europe-west1-b")
 
 
+@pytest.mark.full
+class TestGcpHeld(TestGcp):
+    """With an address that is reserved for the real instance."""
+
+    intents = 3  # the address, too
+
+    def make(self, folder: Path) -> Target:
+        return target_at(self.places.at(folder), "&private-ip=10.132.0.9")
+
+
 @pytest.mark.tool
 @pytest.mark.parametrize("at", [pytest.param(at, marks=[pytest.mark.full] * (at in (2, 4, 5, 7))) for at in range(1, 10)])
 def test_a_launch_that_was_cut_off_is_adopted(tmp_path: Path, at: int) -> None:

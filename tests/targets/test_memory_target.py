@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,27 @@ class TestMemory(TargetContract):
         assert [e.id for e in told if e.what == "create"] == [f"reservation {JOB}", f"disk {JOB}-d0", f"image {JOB}"]
         puts = [e.index for e in told if e.what == "put"]
         assert puts == sorted(self.blocks(target, plan)) and {e.pid for e in told} == {os.getpid()}
+
+    def test_a_neighbour_that_comes_and_goes_is_not_stumbled_over(self, place: Path) -> None:
+        """Machines of a wave share the folder: what one of them removes may be what another is just listing."""
+        target, plan, _ = self.ready(place)
+        over = threading.Event()
+
+        def neighbour() -> None:
+            other, theirs = self.make(place), replace(plan, job="job-2")
+            while not over.is_set():
+                for ref in list(other.reserve(theirs, MemoryJournal("job-2"))):
+                    other.destroy(ref)
+
+        thread = threading.Thread(target=neighbour)
+        thread.start()
+        try:
+            for _ in range(300):
+                assert [ref.kind for ref in target.find(JOB)] == ["reservation"]
+                target.dry(lambda call: None)
+        finally:
+            over.set()
+            thread.join()
 
     def test_all_of_it_survives_a_kill(self, place: Path, tmp_path: Path) -> None:
         child = os.fork()

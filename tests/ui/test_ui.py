@@ -34,15 +34,15 @@ def story(listener: Listener) -> None:
         pass
 
 
-def on_terminal(act: Callable[[TextIO], None]) -> str:
-    """Everything that `act` wrote on a pseudo-terminal of 100 columns."""
+def on_terminal(act: Callable[[TextIO], None], said: list[bytes] | None = None) -> str:
+    """Everything that `act` wrote on a pseudo-terminal of 100 columns; it may look at what was `said` so far."""
     ours, theirs = pty.openpty()
     import fcntl
     import struct
     import termios
 
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    said: list[bytes] = []
+    said = [] if said is None else said
 
     def drain() -> None:
         while True:
@@ -78,14 +78,19 @@ def test_terminal_draws_a_bar_and_lines_above_it() -> None:
 
 
 def test_terminal_clock_runs_while_nothing_moves_and_close_ends_it() -> None:
+    said: list[bytes] = []
+
     def act(stream: TextIO) -> None:
+        until = time.monotonic() + 60
         with shown("bar", stream) as listener:
             with Meter("job", "fix", listener).phase("repair"):
-                time.sleep(1.3)
+                while not re.search(rb"fix repair 00:0[1-9]", b"".join(said)):
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
             assert [t.name for t in threading.enumerate()].count("v2c-clock") == 1
         assert "v2c-clock" not in [t.name for t in threading.enumerate()]
 
-    assert re.search(r"fix repair 00:01", on_terminal(act))
+    assert "fix repair 00:00" in on_terminal(act, said)
 
 
 def test_terminal_leaves_no_bar_when_a_step_breaks() -> None:

@@ -121,9 +121,9 @@ def test_other_documents_are_no_probe(body: bytes) -> None:
 
 def test_a_bomb_is_not_unpacked() -> None:
     text = base64.b64encode(gzip.compress(b"[" + b" " * (64 * MIB) + b"]")).decode()
-    began = time.monotonic()
+    began = time.process_time()
     assert find_probe(said(lines(text)), NONCE) is None
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_flood_of_contradictions_ends() -> None:
@@ -134,9 +134,9 @@ def test_a_flood_of_contradictions_ends() -> None:
         f"V2C1 {NONCE} {dice.randint(1, 40)}/40 {dice.choice(sums)} 8000 {'A' * 100}{dice.getrandbits(400):0100x}\n"
         for _ in range(50_000)
     )
-    began = time.monotonic()
+    began = time.process_time()
     assert len(text) > 14 * MIB and find_probe(text, NONCE) is None
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 @given(st.text(max_size=2000))

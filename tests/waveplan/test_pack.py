@@ -1,5 +1,6 @@
 """Packing: nothing outside its window, nothing more at once than there is room for, dependencies first."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
@@ -52,6 +53,15 @@ def test_limits_of_a_wave_and_of_a_source() -> None:
     pieces = [piece(id, 1, night) for id in "abc"]
     assert hours(pack(pieces, 5, ZERO, {"w": 1}, {})) == {"a": (0, 1), "b": (1, 2), "c": (2, 3)}
     assert hours(pack(pieces, 5, ZERO, {}, {"s": 2})) == {"a": (0, 1), "b": (0, 1), "c": (1, 2)}
+
+
+def test_limits_of_datastores() -> None:
+    night = window(0, 8)
+    pieces = [
+        replace(piece(id, 1, night), stores=tuple(stores)) for id, stores in (("a", "g"), ("b", "gi"), ("c", "i"), ("d", "t"))
+    ]
+    assert hours(pack(pieces, 5, ZERO, {}, {}, {"g": 1, "i": 1})) == {"a": (0, 1), "b": (1, 2), "c": (0, 1), "d": (0, 1)}
+    assert hours(pack(pieces, 5, ZERO, {}, {"s": 2}, {"g": 1})) == {"a": (0, 1), "b": (1, 2), "c": (0, 1), "d": (1, 2)}
 
 
 def test_windows_need_not_be_in_the_files_order() -> None:

@@ -123,6 +123,8 @@ def test_a_network_without_a_map() -> None:
     assert told(planned(bare), "a", Level.BLOCKER) == ["network.unmapped"]
     mapped = HEAD.replace("defaults:", 'networks: [{source: "*", subnet: s}]\ndefaults:')
     assert told(planned(bare, head=mapped), "a", Level.BLOCKER) == []
+    said = HEAD.replace("aws:eu-central-1", "aws:eu-central-1?subnet=subnet-0a1")
+    assert told(planned(bare, head=said), "a", Level.BLOCKER) == [], "the target's own name says a subnet"
 
 
 def test_a_target_that_nobody_knows() -> None:
@@ -152,10 +154,43 @@ def test_dependencies_and_converters_in_a_window() -> None:
     assert db.start == "2026-12-05T21:00Z" and app.start == db.end and (db.order, app.order) == (1, 2)
 
 
+def test_copies_from_a_datastore_in_a_window() -> None:
+    head = HEAD.replace("copies: 2", "datastores: {gold: {copies: 1}}")
+    on = "{id: a, size: 40GiB, used: 10GiB, datastore: %s}"
+    ids = [listed(id, NIGHT, on % store) for id, store in (("a", "gold"), ("b", "gold"), ("c", "iron"), ("d", "iron"))]
+    begins = {one.id: one.start for one in planned(*ids, head=head, converters=9).machines}
+    assert begins["a"] == begins["c"] == begins["d"] == "2026-12-05T21:00Z" < begins["b"]
+    every = {one.id: one.start for one in planned(*ids, head=head.replace("gold: {", '"*": {'), converters=9).machines}
+    assert every["a"] == every["c"] == begins["a"] and every["b"] == every["d"] == begins["b"], "each of the others by itself"
+
+
 def test_a_shared_line_is_slower() -> None:
     alone = planned(listed("a"), bandwidth=10 * MIB, converters=1).machines[0]
     both = planned(listed("a"), listed("b"), bandwidth=10 * MIB, converters=2).machines[0]
     assert both.duration.likely > 1.9 * alone.duration.likely - 400
+
+
+def test_the_rates_of_manifest_wave_and_source_bound_the_estimate() -> None:
+    """Each on the average of a week, shared by as many as there are at once."""
+
+    def lasts(*machines: str, limits: str = "", wave: str = "", source: str = "", converters: int = 2) -> float:
+        head = HEAD.replace("copies: 2", f"copies: 2{source}").replace("waves:\n", f"{limits}\nwaves:\n")
+        head = head.replace("    machines:\n", f"    limits: {{{wave}}}\n    machines:\n")
+        return planned(*machines, head=head, converters=converters).machines[0].duration.likely
+
+    def slower(**said: str) -> float:
+        return lasts(listed("a"), listed("b"), **said) - lasts(listed("a"), listed("b"))  # type: ignore[arg-type]
+
+    def copying(rate: float) -> float:
+        return 10 * GIB / rate - 10 * GIB / (400 * MIB)
+
+    near = pytest.approx
+    assert slower(limits="limits: {bandwidth: 20MiB/s}") == near(copying(10 * MIB))
+    assert slower(limits="limits: {bandwidth: 20MiB/s, machines: 1}") == near(copying(20 * MIB))
+    assert slower(limits="limits: {bandwidth: 20MiB/s}", wave="bandwidth: 8MiB/s") == near(copying(4 * MIB))
+    assert slower(source=", bandwidth: 6MiB/s") == near(copying(3 * MIB))
+    day = 'limits: {bandwidth: [{from: "06:00", to: "18:00", rate: 10MiB/s}, 30MiB/s]}'
+    assert slower(limits=day) == near(copying(10 * MIB))
 
 
 def test_the_digest_is_of_what_will_be_done() -> None:
@@ -192,3 +227,8 @@ def test_disk_files_are_read_below_their_folder(tmp_path: Path) -> None:
     one = plan.machines[0]
     assert [d.disk for d in one.disks] == ["root"] and one.disks[0].source_size == 64 * MIB
     assert told(plan, "a") == ["disk.drift"]
+
+
+def test_a_tag_that_the_cloud_cannot_hold_is_told_before_the_run() -> None:
+    plan = planned(listed("erp", 'tags: {"aws:x": mine}'), listed("web", "tags: {owner: anna}"))
+    assert "tags.form" in told(plan, "erp", Level.BLOCKER) and "tags.form" not in told(plan, "web")

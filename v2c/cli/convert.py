@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from v2c.cli import options
+from v2c.cli import asked, options
 from v2c.cli.running import terminable
 from v2c.model import Verify
 
@@ -17,6 +17,8 @@ from v2c.model import Verify
 @options.repair
 @options.expect
 @options.size_by
+@options.tags
+@options.via
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="Send no faster than this: 20MiB/s, 100Mbit/s.")
 @click.option(
     "--rehearse/--no-rehearse", default=None, help="Boot it here before anything is sent (default: where the target asks)."
@@ -70,7 +72,7 @@ def convert(
 
     terminable()
     places = options.placed(state, workdir)
-    request = options.request(
+    request = asked.request(
         sources,
         target,
         places,

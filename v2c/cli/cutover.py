@@ -8,28 +8,45 @@ import click
 
 from v2c.cli import options
 from v2c.cli.running import terminable
+from v2c.model.wave import Stage
 
 if TYPE_CHECKING:
-    from v2c.cli.options import Places
     from v2c.jobs import JobRecord
+    from v2c.state import State
 
-job = click.argument("job", metavar="JOB")
 boot_timeout = click.option(
     "--boot-timeout", type=click.IntRange(min=10), default=900, show_default=True, metavar="S", help="Give up on a boot."
 )
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
-def known(job: str, state: Path | None, workdir: Path | None) -> "tuple[Places, JobRecord]":
-    """Where the command works, and the job that is meant."""
+def of_run(
+    stage: Stage,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    state: Path | None,
+    workdir: Path | None,
+    engine: str | None,
+    **more: bool,
+) -> int:
+    """The stage for machines of a run."""
+    from v2c.cli import waves
+
+    return waves.asked(stage, run_id=run_id, machines=machines, wave=wave, state=state, workdir=workdir, engine=engine, **more)
+
+
+def known(job: str, state: Path | None, workdir: Path | None, engine: str | None) -> "tuple[State, Path, JobRecord]":
+    """The state and the work folder, and the job that is meant."""
     from v2c.jobs import Jobs
 
     places = options.placed(state, workdir)
-    return places, Jobs(places.state, places.workdir).find(job)
+    opened = options.opened(places, engine)
+    return opened, places.workdir, Jobs(opened, places.workdir).find(job)
 
 
 @click.command("test-cutover")
-@job
+@options.of_run
 @options.reach
 @boot_timeout
 @options.places
@@ -38,6 +55,10 @@ def known(job: str, state: Path | None, workdir: Path | None) -> "tuple[Places, 
 @options.debug
 def test_cutover(
     job: str,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    engine: str | None,
     reach: tuple[str, ...],
     boot_timeout: int,
     state: Path | None,
@@ -48,23 +69,24 @@ def test_cutover(
 ) -> int:
     """Boot JOB's image as an isolated test again, and compare it with what the machine was before it moved.
 
-    As often as one likes; the source is not touched. The test's instance is gone afterwards.
+    As often as one likes; the source is not touched. The test's instance is gone afterwards. With --run: machines of a run.
     """
     from v2c import afterwards
     from v2c.cli import show
     from v2c.ui import shown
 
+    options.one_of(job, run_id)
+    if run_id:
+        return of_run(Stage.TEST, run_id, machines, wave, state, workdir, engine, as_json=as_json)
     terminable()
-    places, record = known(job, state, workdir)
+    opened, folder, record = known(job, state, workdir, engine)
     with shown("none" if quiet else progress, sys.stderr) as listener:
-        done = afterwards.test_cutover(
-            record.id, places.state, places.workdir, listener, boot_timeout_s=boot_timeout, reach=reach
-        )
+        done = afterwards.test_cutover(record.id, opened, folder, listener, boot_timeout_s=boot_timeout, reach=reach)
     return show.report(done, Path(record.folder), as_json)
 
 
 @click.command()
-@job
+@options.of_run
 @click.option("--anyway", is_flag=True, help="Though the test failed.")
 @yes
 @options.reach
@@ -76,6 +98,10 @@ def test_cutover(
 @options.debug
 def cutover(
     job: str,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    engine: str | None,
     anyway: bool,
     yes: bool,
     reach: tuple[str, ...],
@@ -90,34 +116,48 @@ def cutover(
     """Launch the real instance of JOB, hear what it is, and leave it running.
 
     From then on the target takes writes. See that the old machine is off first: two of one kind on a network are one too many.
+    With --run: machines of a run, which counts as agreed to; --anyway also outside of their windows.
     """
     from v2c import afterwards
     from v2c.cli import show
     from v2c.dryrun import Recorder
     from v2c.ui import shown
 
-    places, record = known(job, state, workdir)
+    options.one_of(job, run_id)
+    if run_id:
+        if not options.agreed(f"cut machines of {run_id} over?", yes):
+            return show.FAILED
+        return of_run(Stage.CUTOVER, run_id, machines, wave, state, workdir, engine, as_json=as_json, anyway=anyway)
+    opened, folder, record = known(job, state, workdir, engine)
     if dry_run:
         recorder = Recorder()
-        afterwards.cut_over(record.id, places.state, places.workdir, anyway=anyway, recorder=recorder)
+        afterwards.cut_over(record.id, opened, folder, anyway=anyway, recorder=recorder)
         return show.calls(recorder.calls, as_json)
-    if not yes and not click.confirm(f"cut {' '.join(record.sources)} over to {record.target}?", err=True):
+    if not options.agreed(f"cut {' '.join(record.sources)} over to {record.target}?", yes):
         return show.FAILED
     terminable()
     with shown("none" if quiet else progress, sys.stderr) as listener:
-        done = afterwards.cut_over(
-            record.id, places.state, places.workdir, listener, anyway=anyway, boot_timeout_s=boot_timeout, reach=reach
-        )
+        done = afterwards.cut_over(record.id, opened, folder, listener, anyway=anyway, boot_timeout_s=boot_timeout, reach=reach)
     return show.report(done, Path(record.folder), as_json)
 
 
 @click.command()
-@job
+@options.of_run
 @options.dry_run
 @options.places
 @options.as_json
 @options.debug
-def finalize(job: str, dry_run: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def finalize(
+    job: str,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    engine: str | None,
+    dry_run: bool,
+    state: Path | None,
+    workdir: Path | None,
+    as_json: bool,
+) -> int:
     """End JOB after its cut-over: remove what only the migration needed, and print it.
 
     The instance is yours alone from then on: no verb of v2c removes it.
@@ -126,24 +166,39 @@ def finalize(job: str, dry_run: bool, state: Path | None, workdir: Path | None, 
     from v2c.cli import show
     from v2c.dryrun import Recorder
 
-    places, record = known(job, state, workdir)
+    options.one_of(job, run_id)
+    if run_id:
+        return of_run(Stage.FINALIZE, run_id, machines, wave, state, workdir, engine, as_json=as_json)
+    opened, folder, record = known(job, state, workdir, engine)
     if dry_run:
         recorder = Recorder()
-        afterwards.finalize(record.id, places.state, places.workdir, recorder=recorder)
+        afterwards.finalize(record.id, opened, folder, recorder=recorder)
         return show.calls(recorder.calls, as_json)
-    gone = afterwards.finalize(record.id, places.state, places.workdir)
+    gone = afterwards.finalize(record.id, opened, folder)
     return show.removed(record.id, gone, as_json, f"{record.id} is finalized")
 
 
 @click.command()
-@job
+@options.of_run
 @click.option("--discard-target-writes", "discard", is_flag=True, help="Though it was cut over: give up what was written since.")
 @yes
 @options.dry_run
 @options.places
 @options.as_json
 @options.debug
-def rollback(job: str, discard: bool, yes: bool, dry_run: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def rollback(
+    job: str,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    engine: str | None,
+    discard: bool,
+    yes: bool,
+    dry_run: bool,
+    state: Path | None,
+    workdir: Path | None,
+    as_json: bool,
+) -> int:
     """Remove JOB's instance, image and disks from the target, newest first, and leave the source as it was.
 
     The report stays. After a real cut-over the target holds writes that the source lacks: then only with
@@ -153,13 +208,18 @@ def rollback(job: str, discard: bool, yes: bool, dry_run: bool, state: Path | No
     from v2c.cli import show
     from v2c.dryrun import Recorder
 
-    places, record = known(job, state, workdir)
+    options.one_of(job, run_id)
+    if run_id:
+        if not options.agreed(f"roll machines of {run_id} back?", yes):
+            return show.FAILED
+        return of_run(Stage.ROLLBACK, run_id, machines, wave, state, workdir, engine, as_json=as_json, discard=discard)
+    opened, folder, record = known(job, state, workdir, engine)
     if dry_run:
         recorder = Recorder()
-        afterwards.rollback(record.id, places.state, places.workdir, discard=discard, recorder=recorder)
+        afterwards.rollback(record.id, opened, folder, discard=discard, recorder=recorder)
         return show.calls(recorder.calls, as_json)
     what = f"roll {record.id} ({' '.join(record.sources)} -> {record.target}) back"
-    if not yes and not click.confirm(f"{what}, and discard what was written there?" if discard else f"{what}?", err=True):
+    if not options.agreed(f"{what}, and discard what was written there?" if discard else f"{what}?", yes):
         return show.FAILED
-    gone = afterwards.rollback(record.id, places.state, places.workdir, discard=discard)
+    gone = afterwards.rollback(record.id, opened, folder, discard=discard)
     return show.removed(record.id, gone, as_json, f"{record.id} is rolled back")

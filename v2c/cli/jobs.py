@@ -7,30 +7,44 @@ import click
 
 from v2c.cli import options
 from v2c.cli.running import terminable
+from v2c.errors import UsageError
 
+FORMS = ("text", "html", "json", "csv", "junit")
 job = click.argument("job", metavar="JOB")
 
 
 @click.command()
 @click.argument("job", metavar="[JOB]", required=False)
-@options.places
+@options.run_id
+@click.option("--watch", is_flag=True, help="Show a run (default: the newest) until it is over; --json: a line a change.")
+@options.where
 @options.as_json
 @options.debug
-def status(job: str | None, state: Path | None, workdir: Path | None, as_json: bool) -> int:
-    """Tell where every job (or JOB) stands: its step, how far, since when, its error."""
+def status(
+    job: str | None, run_id: str, watch: bool, state: Path | None, workdir: Path | None, engine: str | None, as_json: bool
+) -> int:
+    """Tell where every run and job (or JOB, or the machines of --run) stands: its step, how far, since when, its error."""
     import time
 
-    from v2c import afterwards, engine
-    from v2c.cli import show
+    from v2c import afterwards
+    from v2c import engine as engines
+    from v2c.cli import show, watching, waves
     from v2c.jobs import Jobs
     from v2c.journal import SqlJournal
     from v2c.ui.words import size, span
 
     places = options.placed(state, workdir)
-    jobs = Jobs(places.state, places.workdir)
+    opened = options.opened(places, engine)
+    if watch:
+        return watching.watch(opened, run_id, as_json)
+    if run_id:
+        return waves.shown(opened, run_id, as_json)
+    if not job and not as_json:
+        waves.listed(opened)
+    jobs = Jobs(opened, places.workdir)
     records = [jobs.find(job)] if job else jobs.all()
-    known = {record.id: engine.status(places.state, record.id) for record in records}
-    marks = {record.id: afterwards.marks(SqlJournal(places.state, record.id)) for record in records}
+    known = {record.id: engines.status(opened, record.id) for record in records}
+    marks = {record.id: afterwards.marks(SqlJournal(opened, record.id)) for record in records}
     if as_json:
         show.document([{"job": r, "status": known[r.id], "marks": marks[r.id]} for r in records])
         return show.DONE
@@ -45,7 +59,7 @@ def status(job: str | None, state: Path | None, workdir: Path | None, as_json: b
         show.line(f"  begun {time.strftime('%Y-%m-%d %H:%M', time.localtime(seen.began))} by {record.who} on {record.host}")
         if seen.steps:
             show.line(f"  done: {', '.join(f'{step.name} {span(step.seconds)}' for step in seen.steps)}")
-        if seen.progress and seen.phase == engine.Phase.RUNNING:
+        if seen.progress and seen.phase == engines.Phase.RUNNING:
             now = seen.progress
             part = f": {size(now.done)} of {size(now.total)}" if now.total else ""
             show.line(f"  now: {now.step} {now.phase}{part}")
@@ -57,26 +71,37 @@ def status(job: str | None, state: Path | None, workdir: Path | None, as_json: b
 
 
 @click.command()
-@job
-@click.option("--format", "form", type=click.Choice(["text", "html", "json", "junit"]), default="text", help="What to print.")
-@options.places
+@click.argument("job", metavar="[JOB]", required=False, default="")
+@options.run_id
+@click.option("--format", "form", type=click.Choice(FORMS), default="text", help="What to print; csv: of a run.")
+@click.option("--list/--no-list", "listing", default=True, help="Of a run: ask sources and targets what they still hold.")
+@options.where
 @options.debug
-def report(job: str, form: str, state: Path | None, workdir: Path | None) -> int:
-    """Show JOB's report again: as text with the HTML file's path, or the file itself on stdout.
+def report(job: str, run_id: str, form: str, listing: bool, state: Path | None, workdir: Path | None, engine: str | None) -> int:
+    """Show JOB's report again, or that of a run: as text, or as HTML, JSON, CSV or JUnit on stdout.
 
-    JOB is its id, or how its id begins (see v2c status). The exit code is that of the verdict.
+    JOB is its id, or how its id begins (see v2c status); the exit code is that of its verdict. A run's report tells of each
+    machine what became of it, how long it was down, and what is left of it where it came from and where it went.
     """
     from v2c import report as reports
-    from v2c.cli import show
+    from v2c.cli import show, watching
     from v2c.jobs import Jobs
 
+    options.one_of(job, run_id)
     places = options.placed(state, workdir)
-    folder = Path(Jobs(places.state, places.workdir).find(job).folder)
-    done = reports.read(folder)
+    opened = options.opened(places, engine)
+    if run_id:
+        return watching.report(opened, run_id, form, listing)
+    if form == "csv":
+        raise UsageError("a table is of a run", remedy="name it with --run")
+    jobs = Jobs(opened, places.workdir)
+    record = jobs.find(job)
+    folder, text = Path(record.folder), jobs.told(record.id)
+    done = reports.parse(text) if text and not (folder / reports.JSON).exists() else reports.read(folder)
     if form == "text":
         return show.report(done, folder, as_json=False)
     files = {"html": reports.HTML, "json": reports.JSON, "junit": reports.JUNIT}
-    click.echo((folder / files[form]).read_text(encoding="utf-8"), nl=False)
+    click.echo(reports.render(done, files[form]), nl=False)
     return show.code(done)
 
 
@@ -122,21 +147,37 @@ def validate(
 
 
 @click.command()
-@job
+@options.of_run
 @options.places
 @options.debug
-def cancel(job: str, state: Path | None, workdir: Path | None) -> int:
+def cancel(
+    job: str,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    engine: str | None,
+    state: Path | None,
+    workdir: Path | None,
+) -> int:
     """Give JOB up: where it runs it stops within seconds, and the same command does not go on with it.
 
-    What it made stays until `v2c cleanup JOB`.
+    What it made stays until `v2c cleanup JOB`. With --run: machines of a run, all of them when none is named.
     """
-    from v2c import engine
+    from v2c import engine as engines
     from v2c.cli import show
     from v2c.jobs import Jobs
 
+    options.one_of(job, run_id)
     places = options.placed(state, workdir)
-    record = Jobs(places.state, places.workdir).find(job)
-    if engine.cancel(places.state, record.id):
+    if run_id:
+        from v2c.waves import actions
+
+        for id in actions.cancel(options.opened(places, engine), run_id, machines, wave):
+            show.line(f"{id} is cancelled; v2c cleanup --run {run_id} --machine {id} removes what it made")
+        return show.DONE
+    opened = options.opened(places, engine)
+    record = Jobs(opened, places.workdir).find(job)
+    if engines.cancel(opened, record.id):
         show.line(f"{record.id} is cancelled; v2c cleanup {record.id} removes what it made")
         return show.DONE
     show.line(f"{record.id} was over already")
@@ -144,14 +185,26 @@ def cancel(job: str, state: Path | None, workdir: Path | None) -> int:
 
 
 @click.command()
-@job
+@options.of_run
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--discard-target-writes", "discard", is_flag=True, help="Though it was cut over: give up what was written since.")
 @options.dry_run
 @options.places
 @options.as_json
 @options.debug
-def cleanup(job: str, yes: bool, discard: bool, dry_run: bool, state: Path | None, workdir: Path | None, as_json: bool) -> int:
+def cleanup(
+    job: str,
+    run_id: str,
+    machines: tuple[str, ...],
+    wave: str | None,
+    engine: str | None,
+    yes: bool,
+    discard: bool,
+    dry_run: bool,
+    state: Path | None,
+    workdir: Path | None,
+    as_json: bool,
+) -> int:
     """Remove everything JOB made, here and at its target, newest first, and list again to prove that nothing is left.
 
     Only what both the journal and the target's own tag call ours is removed, and never an instance that was finalized. The
@@ -162,13 +215,22 @@ def cleanup(job: str, yes: bool, discard: bool, dry_run: bool, state: Path | Non
     from v2c.dryrun import Recorder
     from v2c.jobs import Jobs
 
+    options.one_of(job, run_id)
+    if run_id:
+        from v2c.cli.cutover import of_run
+        from v2c.model.wave import Stage
+
+        if not options.agreed(f"remove what machines of {run_id} made?", yes):
+            return show.FAILED
+        return of_run(Stage.CLEANUP, run_id, machines, wave, state, workdir, engine, as_json=as_json, discard=discard)
     places = options.placed(state, workdir)
-    record = Jobs(places.state, places.workdir).find(job)
+    opened = options.opened(places, engine)
+    record = Jobs(opened, places.workdir).find(job)
     if dry_run:
         recorder = Recorder()
-        afterwards.cleanup(record.id, places.state, places.workdir, discard=discard, recorder=recorder)
+        afterwards.cleanup(record.id, opened, places.workdir, discard=discard, recorder=recorder)
         return show.calls(recorder.calls, as_json)
-    if not yes and not click.confirm(f"remove what {record.id} ({' '.join(record.sources)} -> {record.target}) made?", err=True):
+    if not options.agreed(f"remove what {record.id} ({' '.join(record.sources)} -> {record.target}) made?", yes):
         return show.FAILED
-    gone = afterwards.cleanup(record.id, places.state, places.workdir, discard=discard)
+    gone = afterwards.cleanup(record.id, opened, places.workdir, discard=discard)
     return show.removed(record.id, gone, as_json, f"nothing of {record.id} is left")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from v2c.cli import options
+from v2c.cli import asked, options
 from v2c.cli.running import interruptible
 
 
@@ -39,7 +39,7 @@ def inspect(
 
     interruptible()
     places = options.placed(state, workdir)
-    request = options.request(sources, target, places, **choices)
+    request = asked.request(sources, target, places, **choices)
     with shown("none" if quiet else progress, sys.stderr) as listener:
         facts, findings = verbs.inspect(request, places.workdir, listener)
     return show.facts(facts, findings, as_json)
@@ -51,6 +51,8 @@ def inspect(
 @options.machine
 @options.repair
 @options.size_by
+@options.tags
+@options.via
 @click.option("--repair", "dry", is_flag=True, help="Try the repair on a throw-away overlay and show every change.")
 @click.option("--bandwidth", callback=options.bandwidth, metavar="RATE", help="What the line gives, for the estimate.")
 @click.option("--wave", metavar="NAME", help="Of a manifest: only this wave.")
@@ -58,6 +60,7 @@ def inspect(
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Of a manifest: write the plan there, with its digest."
 )
+@click.option("--ask", is_flag=True, help="Of a manifest: ask its clouds for types, rights, names, quotas and prices.")
 @options.places
 @options.drivers
 @options.progress
@@ -71,6 +74,7 @@ def plan(
     wave: str | None,
     converters: int,
     out: Path | None,
+    ask: bool,
     state: Path | None,
     workdir: Path | None,
     progress: str,
@@ -90,13 +94,17 @@ def plan(
     if waveplan.is_manifest(sources):
         if target or dry:
             raise click.UsageError("--to and --repair are for disks; a manifest names its own targets.")
-        return waveplan.plan(Path(sources[0]), wave, converters, bandwidth, out, as_json)
+        with shown("none" if quiet or not ask else progress, sys.stderr) as listener:
+            wave_plan = waveplan.plan(
+                Path(sources[0]), wave, converters, bandwidth, asking=(options.remembered(state), listener) if ask else None
+            )
+        return waveplan.told(wave_plan, out, as_json)
     if not target:
         raise click.UsageError("Missing option '--to'.")
-    if wave or out:
-        raise click.UsageError("--wave and --out are for a manifest (FILE.yaml).")
+    if wave or out or ask:
+        raise click.UsageError("--wave, --out and --ask are for a manifest (FILE.yaml).")
     places = options.placed(state, workdir)
-    request = options.request(sources, target, places, bandwidth=bandwidth, **choices)
+    request = asked.request(sources, target, places, bandwidth=bandwidth, **choices)
     made = verbs.plan(request)
     fitted = None
     if dry and not made.blockers:

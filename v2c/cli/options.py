@@ -2,20 +2,20 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from v2c.errors import UsageError
-from v2c.model import AddressNeed, Declared, DiskFormat, Firmware, Nic, Repair
+from v2c.model import DiskFormat, Firmware
+from v2c.model.plan import OURS
 
 if TYPE_CHECKING:
-    from v2c.pipeline import Request
-    from v2c.sources.spec import MachineSpec
-    from v2c.usage import Usage
+    from v2c.state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -119,6 +119,31 @@ expect = together(
     reach,
 )
 
+
+via = click.option(
+    "--via",
+    default="",
+    metavar="WAY",
+    help="The way of the disks: ebs-direct or s3-import to AWS, managed-disk or blob to Azure (as ?via= in TARGET).",
+)
+
+
+def _tags(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    made = []
+    for word in value:
+        key, equals, said = word.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{word!r} is no tag; write it like owner=anna")
+        if key.casefold().startswith(OURS):
+            raise click.BadParameter(f"{word!r}: tags that begin with {OURS} are v2c's own")
+        made.append((key, said))
+    return tuple(made)
+
+
+tags = click.option(
+    "--tag", "tags", multiple=True, callback=_tags, metavar="KEY=VALUE", help="A tag of the instance and its disks; once per tag."
+)
+
 size_by = click.option(
     "--size-by",
     default="specs",
@@ -154,6 +179,13 @@ workdir = click.option(
     help="Where overlays lie while a machine moves (default: STATE/work).",
 )
 places = together(state, workdir)
+engine = click.option(
+    "--engine",
+    envvar="V2C_ENGINE",
+    metavar="URL",
+    help="postgresql://HOST/DATABASE that workers share (default: a file in the state's folder; $V2C_ENGINE).",
+)
+where = together(state, workdir, engine)
 
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Change nothing: print every call that would change something, in order, with names and tags."
@@ -188,6 +220,38 @@ def placed(state: Path | None, workdir: Path | None) -> Places:
     return Places(home, private_folder(named.absolute()))
 
 
+def remembered(state: Path | None) -> Path:
+    """The state's folder, for who only reads there: it is not made."""
+    from v2c.state import default_folder
+
+    return (state or default_folder()).absolute()
+
+
+run_id = click.option("--run", "run_id", default="", metavar="RUN", help="A run of v2c run, by the name of its manifest.")
+of_run = together(
+    click.argument("job", metavar="[JOB]", required=False, default=""),
+    run_id,
+    click.option("--machine", "machines", multiple=True, metavar="ID", help="A machine of the run; once per machine."),
+    click.option("--wave", metavar="NAME", help="The machines of a wave of the run."),
+    engine,
+)
+
+
+def one_of(job: str, run_id: str) -> None:
+    """UsageError unless either a job is named or a run."""
+    if bool(job) == bool(run_id):
+        raise UsageError("either a JOB is named, or a run with --run", remedy="see v2c status")
+
+
+def opened(places: Places, engine: str | None) -> "State":
+    """The state: in its folder, or in the database that --engine names. A password belongs into PGPASSFILE, not into the URL."""
+    from v2c.state import open_state
+
+    if engine and not engine.startswith(("postgresql://", "postgresql+psycopg://")):
+        raise UsageError("--engine is no postgresql:// address", remedy="leave it out to use a file")
+    return open_state(engine, places.state) if engine else open_state(places.state)
+
+
 def bandwidth(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
     """Bytes per second of "20MiB/s", "20MB/s" or "100Mbit/s"; 0: no limit."""
     if not value:
@@ -202,143 +266,12 @@ def bandwidth(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     return max(1, int(float(found["number"]) * base ** FACTOR[prefix] / (8 if bits else 1)))
 
 
-def repair_choices(
-    root: str, keys: tuple[str, ...], addresses: tuple[str, ...], dhcp: bool, keep_network: bool, skip: tuple[str, ...]
-) -> Repair:
-    """What the user chose about the repair. UsageError for words that cannot be meant."""
-    if sum((bool(addresses), dhcp, keep_network)) > 1:
-        raise UsageError("--address, --dhcp and --keep-network exclude each other", remedy="choose one of them")
-    return Repair(
-        root=root,
-        keys=tuple(key(word) for word in keys),
-        addresses=tuple(address(word) for word in addresses),
-        keep_network=keep_network,
-        skip=skip,
-    )
-
-
-def key(word: str) -> str:
-    """A key by reference, with its file's path made absolute. The word itself is never repeated: it may be a secret."""
-    selector, _, rest = word.partition(":")
-    way, _, place = rest.partition(":")
-    if not selector or way not in ("file", "env") or not place:
-        raise UsageError(
-            "a --key is not written as SELECTOR:file:PATH or SELECTOR:env:NAME", remedy="keys are given by file or environment"
-        )
-    if way == "env":
-        if place not in os.environ:
-            raise UsageError(
-                f"the key of {selector} is to come from the environment, and {place} is not set", remedy=f"export {place}"
-            )
-        from v2c.processes import withhold
-
-        withhold(place)
-        return word
-    path = Path(place).absolute()
+def agreed(question: str, yes: bool) -> bool:
+    """Whether somebody says yes, or said so by --yes. UsageError where nobody is there to answer."""
     try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise UsageError(f"the key file {path} cannot be read ({error.strerror})", remedy="correct --key") from error
-    return f"{selector}:file:{path}"
-
-
-def address(word: str) -> AddressNeed:
-    """ "52:54:00:12:34:56=192.0.2.10/24,192.0.2.1,192.0.2.53", the hardware address and all after the first comma optional."""
-    import ipaddress
-
-    mac, equals, rest = word.rpartition("=")
-    if equals and not MAC.fullmatch(mac.lower()):
-        raise UsageError(f'--address {word}: "{mac}" is no hardware address', remedy="write it like 52:54:00:12:34:56")
-    cidr, *others = rest.split(",")
-    try:
-        interface = ipaddress.ip_interface(cidr)
-        if "/" not in cidr:
-            raise ValueError(f"'{cidr}' has no prefix length")
-        others = [str(ipaddress.ip_address(other)) for other in others]
-    except ValueError as error:
-        raise UsageError(f"--address {word}: {error}", remedy="write it like 192.0.2.10/24,192.0.2.1,192.0.2.53") from error
-    gateway = others[0] if others else None
-    if gateway and ipaddress.ip_address(gateway) not in interface.network:
-        raise UsageError(f"--address {word}: the gateway {gateway} is not in {interface.network}", remedy="correct it")
-    return AddressNeed(mac.lower() or None, str(interface), gateway, tuple(others[1:]))
-
-
-def nic(word: str) -> str:
-    """A hardware address in lower case."""
-    mac = word.lower().replace("-", ":")
-    if not MAC.fullmatch(mac):
-        raise UsageError(f"--nic {word}: that is no hardware address", remedy="write it like 52:54:00:12:34:56")
-    return mac
-
-
-def request(sources: tuple[str, ...], target: str, places: Places, **choices: Any) -> "Request":
-    """What is asked, as the pipeline takes it: from the words of `machine` and `repair`, and what else is given."""
-    from v2c import jobs, pipeline
-
-    aim = Path(target.removeprefix("file:"))
-    if target.startswith("file:") and aim.exists() and any(Path(s).exists() and aim.samefile(s) for s in sources):
-        raise UsageError(f"{aim} is the source itself", remedy="choose another name for what is made")
-    declared = {name: choices.pop(name) for name in ("machine_file", "name", "memory", "vcpus", "firmware", "nics", "formats")}
-    repaired = {name: choices.pop(name) for name in ("root", "keys", "addresses", "dhcp", "keep_network", "skip")}
-    said = described(**declared)
-    if expected := {name: choices.pop(name) for name in ("ports", "failed", "reach") if name in choices}:
-        said = replace(said, expect=expectations(said.expect, **expected))
-    repair = repair_choices(**repaired)
-    if (size_by := choices.pop("size_by", "specs")) != "specs":
-        choices["usage"] = used(Path(size_by), sources, said)
-    job = jobs.job_id(sources, target, repair)
-    folder = str(places.workdir / job)
-    return pipeline.Request(job, sources, target, folder, said, repair, prices=str(places.state), **choices)
-
-
-def used(path: Path, sources: tuple[str, ...], said: "MachineSpec") -> "Usage":
-    """What the machine uses, by the file. UsageError when the file does not know it."""
-    from v2c import usage
-    from v2c.sources import open_source
-
-    found = usage.read(path)
-    name = open_source(sources, said).describe(said.name or "").name
-    if name not in found:
-        raise UsageError(f"{path} does not know the machine {name}", remedy="add it, or say its --name as the file has it")
-    return found[name]
-
-
-def expectations(said: Declared, ports: tuple[str, ...], failed: tuple[str, ...], reach: tuple[str, ...]) -> Declared:
-    """What the machine file says that must be so, and what the flags say over it. UsageError for what is not understood."""
-    from v2c.sources.spec import port
-    from v2c.validate.reach import parse
-
-    try:
-        listening = tuple(port(word) for word in ports)
-    except ValueError as error:
-        raise UsageError(str(error), remedy="correct --expect-port") from error
-    units = None if not failed else () if failed == ("none",) else failed
-    made = Declared(listening or said.listening, said.failed_units if units is None else units, reach or said.reach)
-    for check in made.reach:
-        parse(check)
-    return made
-
-
-def described(
-    machine_file: Path | None,
-    name: str | None,
-    memory: int | None,
-    vcpus: int | None,
-    firmware: str | None,
-    nics: tuple[str, ...],
-    formats: tuple[str, ...],
-) -> "MachineSpec":
-    """What the user says of the machine: the file, and the flags over it."""
-    from v2c.sources.spec import MachineSpec, load_spec
-
-    said = load_spec(machine_file) if machine_file else MachineSpec()
-    flags: dict[str, Any] = {
-        "name": name,
-        "memory_mib": memory,
-        "vcpus": vcpus,
-        "firmware": Firmware(firmware) if firmware else None,
-        "nics": tuple(Nic(nic(word)) for word in nics) or None,
-        "formats": tuple(DiskFormat(word) for word in formats) or None,
-    }
-    return replace(said, **{name: value for name, value in flags.items() if value is not None})
+        return yes or click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise  # Ctrl-C
+        click.echo(err=True)
+        raise UsageError("nobody answers", remedy="say --yes") from None

@@ -1,4 +1,4 @@
-"""`v2c prices`: what instance types cost, from a file that the user brings."""
+"""`v2c prices`: what instance types cost, from a file that the user brings or names by URL."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ def prices() -> None:
     """Bring a price list, or see which one plans are estimated with.
 
     A price file says its date, its source and its currency, and the price of an hour by platform, region and type, in TOML or
-    JSON. Nothing is fetched: export it from where you buy.
+    JSON. Export it from where you buy; nothing is fetched but the URL that you name.
     """
 
 
 @prices.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|URL")
 @options.places
 @options.debug
-def update(file: Path, state: Path | None, workdir: Path | None) -> int:
-    """Take the prices of FILE, in place of those there were."""
+def update(file: str, state: Path | None, workdir: Path | None) -> int:
+    """Take the prices of FILE, or of an https: or file: URL, in place of those there were, when all of it is understood."""
     from v2c import prices as book
 
     places = options.placed(state, workdir)
-    new = book.read(file)
+    new = book.fetch(file) if "://" in file else book.read(Path(file))
     book.keep(new, places.state)
     return _tell(new)
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from v2c.model import Check, Facts, Finding, Fitted, Level, Plan, Price, Ref, Report, Verdict
+from v2c.model import HOURS_A_MONTH, Check, DiskPlan, Facts, Finding, Fitted, Level, Plan, Price, Ref, Report, Verdict
 from v2c.targets import Call
 from v2c.ui.words import clean, finding, size, span
 
-HOURS_A_MONTH = 730  # 365 days of 24 hours, a twelfth of them
-DONE, FAILED, BLOCKED = 0, 1, 4
+DONE, FAILED, PARTLY, BLOCKED = 0, 1, 3, 4  # PARTLY: some machines of several failed
 
 
 def document(value: Any) -> None:
@@ -145,12 +144,24 @@ def facts(seen: Facts, found: Sequence[Finding], as_json: bool) -> int:
     return findings(found)
 
 
-def _priced(price: Price | None) -> str:
-    if price is None:
-        return ""
+def priced(price: Price) -> str:
+    """What an hour and a month cost, by which list."""
     month = price.hourly * HOURS_A_MONTH
     words = f"about {price.hourly:.4g} {price.currency} an hour, {month:.0f} a month, without disks and traffic"
-    return f": {words} (estimated by prices of {price.date}: {price.source})"
+    return f"{words} (estimated by prices of {price.date}: {price.source})"
+
+
+def _disk(disk: DiskPlan) -> str:
+    more = [f"{count} {unit}" for count, unit in ((disk.iops, "iops"), (disk.throughput, "MiB/s")) if count]
+    kind = "".join(f", {word}" for word in (disk.type, *more) if word)
+    return f"{disk.disk}: {size(disk.source_size)} -> {disk.name}, {size(disk.target_size)}{kind}"
+
+
+def stored(price: Price) -> str:
+    """What disks cost for a month, by which list."""
+    month = price.hourly * HOURS_A_MONTH
+    words = f"about {month:.4g} {price.currency} a month, without what is provisioned above their size"
+    return f"{words} (estimated by prices of {price.date}: {price.source})"
 
 
 def plan(made: Plan, fitted: Fitted | None, as_json: bool) -> int:
@@ -163,8 +174,10 @@ def plan(made: Plan, fitted: Fitted | None, as_json: bool) -> int:
     table(
         [
             ("machine", f"{machine.memory_mib} MiB, {machine.vcpus} processors, {machine.firmware or made.needs.firmware}"),
-            *([("type", made.instance_type + _priced(made.price))] if made.instance_type else []),
-            *(("disk", f"{d.disk}: {size(d.source_size)} -> {d.name}, {size(d.target_size)}") for d in made.disks),
+            *([("type", made.instance_type + (f": {priced(made.price)}" if made.price else ""))] if made.instance_type else []),
+            *([("tags", ", ".join(f"{key}={value}" for key, value in made.tags))] if made.tags else []),
+            *(("disk", _disk(disk)) for disk in made.disks),
+            *([("disks", stored(made.storage))] if made.storage else []),
             ("data", f"at most {size(made.data_bytes)} to send"),
             ("time", f"about {span(made.seconds)}"),
             ("initramfs", " ".join(made.needs.initramfs_required) or "as it is"),

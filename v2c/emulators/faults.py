@@ -6,9 +6,9 @@ Kinds are words that each emulator translates into its cloud's own published fai
 
 import random
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from v2c.clock import CLOCK, Clock
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Faults:
     share: float = 0.0
     seed: int = 0
     down_until: float = 0.0
-    clock: Callable[[], float] = time.monotonic
+    clock: Clock = CLOCK
     drawn: list[tuple[str, str]] = field(default_factory=list)  # (operation, kind) of every fault that was dealt
     _once: list[tuple[str, str]] = field(default_factory=list)
     _dice: random.Random | None = None
@@ -35,7 +35,7 @@ class Faults:
 
     def outage(self, seconds: float) -> None:
         """Nothing answers for so long."""
-        self.down_until = self.clock() + seconds
+        self.down_until = self.clock.now() + seconds
 
     def draw(self, operation: str) -> str:
         """How this request fails ("outage" or a kind); empty: it does not."""
@@ -46,7 +46,7 @@ class Faults:
             return kind
 
     def _deal(self, operation: str) -> str:
-        if self.clock() < self.down_until:
+        if self.clock.now() < self.down_until:
             return "outage"
         if (planned := next((entry for entry in self._once if entry[0] == operation), None)) is not None:
             self._once.remove(planned)

@@ -12,13 +12,16 @@ from v2c.rehearsal.shape import BootSpec, bounded
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What an instance gets: `platform` of drivers/, firmware, memory in MiB, processors, network cards."""
+    """What an instance gets: `platform` of drivers/, firmware, memory in MiB, processors, network cards; secure boot and a TPM,
+    where this host can."""
 
     platform: str
     firmware: Firmware
     memory_mib: int = 2048
     vcpus: int = 2
     nics: int = 1
+    secure_boot: bool = False
+    tpm: bool = False
 
 
 class Machines:
@@ -46,6 +49,8 @@ class Machines:
                 vcpus=hardware.vcpus,
                 nics=hardware.nics,
                 boot_disk=disks[0][0] if disks else "",
+                secure_boot=hardware.secure_boot,
+                tpm=hardware.tpm,
             )
             boot = [BootDisk(name, path.stat().st_size, path) for name, path in disks]
             machine = VirtualMachine(bounded(spec), boot, home, console=home / "console.log")

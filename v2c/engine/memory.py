@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from v2c.errors import BusyError, V2cError
+from v2c.errors import V2cError
 from v2c.model import StepRecord
-from v2c.state import State, hold, open_state, private_folder
+from v2c.state import State, held, hold, open_state, private_folder
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -120,7 +120,7 @@ def _status(state: State, known: "DBOSClient", found: Any) -> Status:
     phase = phases.get(found.status, Phase.FAILED)
     if found.status in ACTIVE:
         executor = (found.executor_id or found.workflow_id.partition(".")[0]).partition("#")[0]
-        phase = Phase.RUNNING if _held(lockfile(state, executor)) else Phase.INTERRUPTED
+        phase = Phase.RUNNING if held(lockfile(state, executor)) else Phase.INTERRUPTED
     memos = [memo["output"] for memo in known.list_workflow_steps(found.workflow_id)]
     steps = tuple(RECORD.validate_python(m["record"]) for m in memos if isinstance(m, dict) and "record" in m)
     return Status(
@@ -140,14 +140,6 @@ def lockfile(state: State, executor: str) -> Path:
     """The lock that the process running as `executor` holds."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in executor)
     return private_folder(state.folder / "locks") / f"{safe}.engine"
-
-
-def _held(path: Path) -> bool:
-    try:
-        with hold(path, ""):
-            return False
-    except BusyError:
-        return True
 
 
 # --- DBOS's client and its values ---------------------------------------------------------------------------------------
@@ -266,10 +258,7 @@ def _table() -> "sqlalchemy.Table":
 
 def create_tables(state: State) -> None:
     """Makes the engine's own table; harmless twice and from two processes."""
-    from sqlalchemy.schema import CreateTable
-
-    with state.database.begin() as connection:
-        connection.execute(CreateTable(_table(), if_not_exists=True))
+    state.table(_table())
 
 
 def store_progress(state: State, attempt: str, progress: Progress) -> None:

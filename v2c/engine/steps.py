@@ -51,12 +51,10 @@ class Steps:
         from dbos import DBOS
 
         adapter: TypeAdapter[T] = TypeAdapter(returns)
-        done: list[StepRecord] = []
 
         def body() -> dict[str, Any]:
             crashpoints.point(f"before {name}")
             value, record = self._perform(self.attempt, name, do, retries)
-            done.append(record)
             memo = {"value": adapter.dump_python(value, mode="json"), "record": RECORD.dump_python(record, mode="json")}
             crashpoints.point(f"done {name}")
             return memo
@@ -68,8 +66,8 @@ class Steps:
         crashpoints.point(f"remembered {name}")
         record = RECORD.validate_python(memo["record"])
         self._records.append(record)
-        if not done:  # a step of an earlier process: heard as an end without a beginning
-            self._tell(Ended(self.attempt, name, time.time(), seconds=record.seconds, bytes=record.bytes))
+        # Of a step of an earlier process this is heard as an end without a beginning.
+        self._tell(Ended(self.attempt, name, time.time(), seconds=record.seconds, bytes=record.bytes))
         return adapter.validate_python(memo["value"])
 
     def records(self) -> tuple[StepRecord, ...]:

@@ -7,6 +7,7 @@ from itertools import groupby
 from v2c.errors import BlockedError, GuestError, UsageError
 from v2c.events import Meter
 from v2c.fixes import FIXES, INITRAMFS, Fix, support
+from v2c.fixes.linux import secureboot
 from v2c.guest.ledger import Ledger
 from v2c.model import Caps, Change, Finding, Level, Needs
 
@@ -32,7 +33,7 @@ def repair(guest: Ledger, needs: Needs, *, skip: Sequence[str] = (), meter: Mete
     unknown = sorted(set(skip) - {fix.id for fix in FIXES})
     if unknown:
         raise UsageError(f"there is no fix {', '.join(unknown)}", remedy=f"choose from {', '.join(f.id for f in FIXES)}")
-    for stranger in support.findings(guest.facts):
+    for stranger in support.findings(guest.facts, needs.system):
         meter.found(stranger)
         raise BlockedError(stranger.text, remedy=stranger.remedy)
     reasons: list[tuple[str, str]] = []
@@ -48,8 +49,10 @@ def repair(guest: Ledger, needs: Needs, *, skip: Sequence[str] = (), meter: Mete
             undone = fix.detect(guest, needs) if fix.id in dict(reasons) else None
             if undone is not None:
                 raise GuestError(f'what the fix "{fix.id}" did was undone by a later one: {undone}', remedy="report this guest")
-        caps = INITRAMFS.prove(guest, needs)
-    return Repaired(tuple(reasons), guest.changes, tuple(findings), caps)
+        caps, unsigned = secureboot.judged(guest, needs, INITRAMFS.prove(guest, needs))
+        for finding in unsigned:
+            meter.found(finding)
+    return Repaired(tuple(reasons), guest.changes, (*findings, *unsigned), caps)
 
 
 def _one(fix: Fix, guest: Ledger, needs: Needs, reasons: list[tuple[str, str]], meter: Meter) -> list[Finding]:

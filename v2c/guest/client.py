@@ -8,6 +8,7 @@ import base64
 import contextlib
 import fcntl
 import json
+import math
 import os
 import queue
 import shutil
@@ -24,16 +25,20 @@ from v2c.events import Meter
 from v2c.model import MIB
 from v2c.nbd import Export
 from v2c.processes import Conversation
+from v2c.state import own_folder
 
 PYTHON = "/usr/bin/python3"  # the system's own: python3-guestfs is built for no other
 HELPER = Path(__file__).parent / "appliance.py"
 LAUNCH_S = 600.0  # emulated and building its image: 25 s here, minutes on a loaded machine
+SILENT_S = 120.0  # of a launch, without a word on the console: 5 s was the longest with both processors busy (TCG of QEMU 7.2)
+LAUNCHES = 2  # an emulated kernel hangs or panics on its way up now and then, and nothing is written before it is up
 CALL_S = 300.0
 MEMORY_MIB = 2048  # argon2id of LUKS2 takes up to 1 GiB, an initramfs packed with zstd -19 on two processors 400 MiB
 SMALL_MIB = 1280  # libguestfs' own default, when this machine has little
 # Words for the appliance's kernel where it is emulated. Four levels of page tables instead of five: 14.7 s of processor time to
-# launch instead of 19.4; no self-tests, and no guards against a processor that is a program: 13.8 (TCG of QEMU 7.2).
-EMULATED = "no5lvl mitigations=off nokaslr cryptomgr.notests"
+# launch instead of 19.4; no self-tests, and no guards against a processor that is a program: 13.8 (TCG of QEMU 7.2). The kernel's
+# messages cost nothing that can be measured, and tell one that is slow from one that hangs.
+EMULATED = "no5lvl mitigations=off nokaslr cryptomgr.notests loglevel=7"
 _GONE_S = 3.0
 _SOCKET_PATH = 60  # sun_path holds 108 bytes, of which libguestfs' own names take up to 40
 
@@ -42,7 +47,22 @@ _EISDIR, _ENOENT, _ENOSPC = 21, 2, 28
 
 def cache() -> Path:
     """Where appliances live: $XDG_CACHE_HOME/v2c."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v2c"
+    return own_folder("XDG_CACHE_HOME", ".cache")
+
+
+def launch(exports: Sequence[Export], *, writable: bool, meter: Meter) -> "Appliance":
+    """An appliance on these exports, in their order; one that hangs or crashes on its way up is started once more, aloud.
+
+    Raises ToolError when this machine cannot run one.
+    """
+    for left in reversed(range(LAUNCHES)):
+        try:
+            return Appliance(exports, writable=writable, meter=meter)
+        except ToolError as failed:
+            if not (left and failed.transient):
+                raise
+            meter.note(f"{failed}; it is started again")
+    raise AssertionError("unreachable")
 
 
 class Appliance:
@@ -79,11 +99,17 @@ class Appliance:
             environment["XDG_RUNTIME_DIR"] = str(self._folder)
         return environment
 
+    @staticmethod
+    def _built() -> bool:
+        """Whether the appliance's image is kept already: it is built in silence."""
+        return (cache() / "appliance" / f".guestfs-{os.geteuid()}" / "appliance.d" / "root").exists()
+
     def _launch(self, exports: Sequence[Export], writable: bool) -> str:
         try:
             result = self.call(
                 "launch",
                 timeout=LAUNCH_S,
+                silence=SILENT_S if self._built() else LAUNCH_S,
                 drives=[{"socket": export.socket, "name": export.name} for export in exports],
                 readonly=not writable,
                 smp=min(len(os.sched_getaffinity(0)), 8),
@@ -101,11 +127,12 @@ class Appliance:
                 self._lines.put(line)
         self._lines.put(None)
 
-    def call(self, verb: str, *, timeout: float = CALL_S, **args: Any) -> Any:
+    def call(self, verb: str, *, timeout: float = CALL_S, silence: float = math.inf, **args: Any) -> Any:
         """Asks the helper; the result as it comes over JSON.
 
         Raises the OSError that the guest's path deserves, NoSpaceError, GuestError with guestfs' words, or ToolError when the
-        appliance crashed or did not answer within `timeout` seconds: then it is dead, and all calls raise ToolError.
+        appliance crashed, did not answer within `timeout` seconds or was silent for `silence` seconds: then it is dead, and all
+        calls raise ToolError.
         """
         if self._talk is None:
             raise ToolError("the appliance is closed", transient=True)
@@ -115,31 +142,35 @@ class Appliance:
             self._talk.stdin.flush()
         except (OSError, ValueError):
             raise self._crashed() from None
-        answer = self._answer(verb, timeout)
+        answer = self._answer(verb, timeout, silence)
         if "error" not in answer:
             return answer["result"]
         error = answer["error"]
         raise Failed(error["kind"], int(error["errno"]), str(error["text"]), str(args.get("path", "")))
 
-    def _answer(self, verb: str, timeout: float) -> Any:
+    def _answer(self, verb: str, timeout: float, silence: float) -> Any:
         deadline = time.monotonic() + timeout
+        silent = time.monotonic() + silence
         while True:
+            if self._meter.cancelled():
+                self.kill()
+                raise Paused("stopped; the same command goes on")
+            if time.monotonic() >= min(deadline, silent):
+                self.kill()
+                late = (
+                    f"was silent for {silence:.0f} s" if silent < deadline else f"did not answer {verb!r} within {timeout:.0f} s"
+                )
+                raise Unanswered(f"the appliance {late} and was killed", transient=True)
             try:
-                line = self._lines.get(timeout=max(0.0, min(0.5, deadline - time.monotonic())))
+                line = self._lines.get(timeout=0.5)
             except queue.Empty:
-                if self._meter.cancelled():
-                    self.kill()
-                    raise Paused("stopped; the same command goes on") from None
-                if time.monotonic() >= deadline:
-                    self.kill()
-                    raise Unanswered(
-                        f"the appliance did not answer {verb!r} within {timeout:.0f} s and was killed", transient=True
-                    ) from None
                 continue
             if line is None:
                 raise self._crashed()
             answer = json.loads(line)
-            if answer["id"] == self._number:
+            if "said" in answer:
+                silent = time.monotonic() + silence
+            elif answer["id"] == self._number:
                 return answer
 
     def _crashed(self) -> ToolError:

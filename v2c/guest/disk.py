@@ -11,7 +11,7 @@ from typing import Any
 from v2c.errors import GuestError
 from v2c.events import Meter
 from v2c.guest import FileKind, Stat, paths
-from v2c.guest.client import Appliance, Failed, Unanswered, decode, encode
+from v2c.guest.client import Appliance, Failed, Unanswered, decode, encode, launch
 from v2c.guest.inspect import inspect
 from v2c.guest.keys import parse
 from v2c.guest.mounting import mount_all, open_root
@@ -39,7 +39,7 @@ def open_guest(
     meter = meter or Meter()
     wanted = parse(keys)
     with meter.phase("launch"):
-        appliance = Appliance([export for _, export in disks], writable=writable, meter=meter)
+        appliance = launch([export for _, export in disks], writable=writable, meter=meter)
     try:
         with meter.phase("inspect"):
             opened = open_root(appliance, [disk for disk, _ in disks], wanted, root)

@@ -84,6 +84,7 @@ def inspect(
         swaps=swaps,
         kernels=installed,
         default_kernel=kernels.default(guest, installed, loaders),
+        unified=kernels.unified(guest),
         enabled_units=units.enabled(guest),
         users=tuple(_users(_text(guest, "/etc/passwd"))),
         network=tuple(path for pattern in _NETWORK for path in guest.glob(pattern)),

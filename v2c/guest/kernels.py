@@ -78,6 +78,11 @@ def entries(guest: Guest) -> list[BootEntry]:
     return sorted(found, key=lambda e: (order(e.release), e.sort[1]), reverse=True)
 
 
+def unified(guest: Guest) -> tuple[str, ...]:
+    """Unified kernel images: kernel, command line and initramfs in one file, where the Boot Loader Specification puts them."""
+    return tuple(path for base in ESPS for path in guest.glob(f"{base}/EFI/Linux/*.[eE][fF][iI]"))
+
+
 def _on(guest: Guest, base: str, path: str) -> str:
     """An entry's path is relative to the partition that the entry lies on; Fedora's name /boot itself."""
     if not path:

@@ -1,9 +1,10 @@
 """Opens a machine's guest, whatever keeps it: disks behind an appliance, or a guest in memory kept in an image."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from v2c import slots
 from v2c.errors import GuestError
 from v2c.events import Meter
 from v2c.guest import Guest, disk, kept
@@ -41,4 +42,21 @@ def open_guest(
         if not exports:
             raise GuestError(f"{machine.name} has no disk", remedy="name a memory: source with one")
         return kept.open_kept(exports[0][1], writable=writable)
-    return disk.open_guest(exports, writable=writable, keys=keys, root=root, meter=meter, platforms_tools=leave)
+    return _with_appliance(exports, writable, keys, root, leave, meter or Meter())
+
+
+@contextmanager
+def _with_appliance(
+    exports: Sequence[tuple[Disk, Export]],
+    writable: bool,
+    keys: Sequence[str],
+    root: str,
+    leave: Sequence[LeaveTool],
+    meter: Meter,
+) -> Iterator[OpenGuest]:
+    """As many at once as this host has slots for."""
+    with (
+        slots.taken("appliance", meter.cancelled),
+        disk.open_guest(exports, writable=writable, keys=keys, root=root, meter=meter, platforms_tools=leave) as guest,
+    ):
+        yield guest

@@ -1,16 +1,22 @@
 """What a form alone does not show: names that lead nowhere, cycles, times that do not exist. Every mistake, none twice."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from v2c.manifest import rates
 from v2c.manifest.explain import close
-from v2c.manifest.parts import Hook, Nic
+from v2c.manifest.parts import Bandwidth, Hook, Nic
 from v2c.manifest.resolve import Resolved, cycle, resolve
 from v2c.manifest.schema import Manifest, NetworkMap, StorageMap
 from v2c.manifest.text import Path
 from v2c.manifest.times import NoSuchTime, dark, free
 
+LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\$?")  # never an option of ssh
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+WITH_INSTANCE = {("after", "test-cutover"), ("after", "cutover"), ("after", "validate")}
+WITH_INSTANCE |= {("before", "finalize"), ("after", "finalize"), ("before", "rollback"), ("before", "cleanup")}
 Told = tuple[Path, str, str]  # path, text, remedy
 
 
@@ -26,6 +32,7 @@ def check(manifest: Manifest) -> Iterator[Told]:
 def _all(manifest: Manifest) -> Iterator[Told]:
     machines = resolve(manifest)
     yield from _sources(manifest)
+    yield from _rates(manifest)
     yield from _maps(manifest)
     yield from _unique(manifest, machines)
     yield from _dependencies(machines)
@@ -45,6 +52,16 @@ def _sources(manifest: Manifest) -> Iterator[Told]:
     for name, source in manifest.sources.items():
         if source.type == "files" and source.at is None:
             yield ("sources", name), "a source of files has no folder", "say at: FOLDER"
+
+
+def _rates(manifest: Manifest) -> Iterator[Told]:
+    zone = manifest.defaults.zone
+    places: list[tuple[Path, Bandwidth | None, str | None]] = [(("limits", "bandwidth"), manifest.limits.bandwidth, zone)]
+    places += [(("sources", name, "bandwidth"), source.bandwidth, zone) for name, source in manifest.sources.items()]
+    for w, wave in enumerate(manifest.waves):
+        places.append((("waves", w, "limits", "bandwidth"), wave.limits.bandwidth, wave.zone or zone))
+    for path, said, own in places:
+        yield from (((*path, *below), text, remedy) for below, text, remedy in rates.wrong(said, own))
 
 
 def _maps(manifest: Manifest) -> Iterator[Told]:
@@ -174,6 +191,27 @@ def _nic(path: Path, nic: Nic) -> Iterator[Told]:
 def _hook(path: Path, hook: Hook) -> Iterator[Told]:
     if (hook.before is None) == (hook.after is None):
         yield path, "a hook runs before or after a step", "say one of before and after"
+    if hook.where == "guest":
+        yield from _inside(path, hook)
+    elif hook.user or hook.key:
+        yield path, "user and key are for hooks inside the machine", "say where: guest, or leave them out"
+
+
+def _inside(path: Path, hook: Hook) -> Iterator[Told]:
+    for field, said in (("user", hook.user), ("key", hook.key)):
+        if said is None:
+            yield path, f"a hook inside the machine needs {field}", f"say {field}: who logs in by SSH, and with which key"
+    if hook.user and not LOGIN.fullmatch(hook.user):
+        yield (*path, "user"), "this is no name to log in with", "write letters, digits, dots, dashes and underscores"
+    if hook.key and not hook.key.startswith("file:"):
+        yield (*path, "key"), "SSH takes its key from a file", "write file:PATH"
+    step = "before" if hook.before else "after"
+    if (step, hook.before or hook.after) not in WITH_INSTANCE:
+        text = f"{step} {hook.before or hook.after} there is no new machine to run it in"
+        yield path, text, "run it after cutover, after validate or before finalize, or say where: converter"
+    for name in hook.environment:
+        if not VARIABLE.fullmatch(name):
+            yield (*path, "environment", name), "no shell knows a variable of this name", "write letters, digits and underscores"
 
 
 def _window(one: Resolved) -> Iterator[Told]:
@@ -203,7 +241,7 @@ def _addresses(machines: Iterable[Resolved]) -> Iterator[Told]:
     taken: dict[tuple[str | None, str], Resolved] = {}
     for one in machines:
         for index, nic in enumerate(one.machine.nics):
-            if "/" not in nic.address:
+            if nic.address in ("keep", "dhcp"):
                 continue
             other = taken.setdefault((one.machine.target, nic.address.partition("/")[0]), one)
             if other is not one:

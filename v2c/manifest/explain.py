@@ -21,6 +21,14 @@ _FORMS = {
     ZONE: "a time zone, like Europe/Berlin or UTC",
     MAC: "a hardware address, like 00:50:56:aa:bb:cc",
 }
+# The variants that our own rules tell apart: how each one's schema is known
+_TAGS = {
+    "weekly": {"$ref": "#/$defs/WeeklyBlackout"},
+    "dated": {"$ref": "#/$defs/DatedBlackout"},
+    "slot": {"$ref": "#/$defs/RateSlot"},
+    "rate": {"type": "string"},
+    "hours": {"type": "array"},
+}
 _KINDS = {
     "string_type": "a text",
     "int_type": "a whole number",
@@ -95,13 +103,12 @@ def _choose(schema: dict[str, Any], part: int | str) -> tuple[dict[str, Any], bo
         elif "anyOf" in schema:
             schema = next(s for s in schema["anyOf"] if s.get("type") != "null")
         elif "oneOf" in schema and not skip:
-            mapping = schema.get("discriminator", {}).get("mapping") or {
-                "weekly": "#/$defs/WeeklyBlackout",
-                "dated": "#/$defs/DatedBlackout",
-            }
-            if part not in mapping:
+            mapping = schema.get("discriminator", {}).get("mapping", {})
+            known = {tag: {"$ref": name} for tag, name in mapping.items()} or _TAGS
+            if str(part) not in known:
                 return {}, False
-            schema, skip = {"$ref": mapping[part]}, True
+            wanted = known[str(part)].items()
+            schema, skip = next((s for s in schema["oneOf"] if wanted <= s.items()), {}), True
         else:
             return schema, skip
 

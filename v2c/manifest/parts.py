@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic.alias_generators import to_camel
 
-from v2c.manifest.values import Address, Clock, Duration, Id, Listed, Mac, Moment, Secret, Size, Text, Words, Zone
+from v2c.manifest.values import Address, Clock, Duration, Id, Listed, Mac, Moment, Rate, Secret, Size, Text, Words, Zone
 
 
 class Strict(BaseModel):
@@ -125,7 +125,13 @@ class Hook(Strict):
     run: Words
     """Program and arguments, a list; no shell reads it."""
     where: Literal["converter", "guest"] = "converter"
-    """On the conversion worker, or inside the machine (by its first-boot service)."""
+    """On the conversion worker, or inside the new machine, by SSH: then with user and key."""
+    user: Text | None = None
+    """Who logs in (where: guest)."""
+    key: Secret | None = None
+    """The private key: file:PATH (where: guest)."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    """The SSH server's port (where: guest)."""
     environment: dict[str, Secret] = Field(default_factory=dict)
     """Variables from secrets: NAME: env:NAME or file:PATH."""
     timeout: Duration = 300
@@ -239,6 +245,35 @@ Blackout = Annotated[
     Annotated[WeeklyBlackout, Tag("weekly")] | Annotated[DatedBlackout, Tag("dated")],
     Discriminator(_which),
 ]
+
+
+class RateSlot(Strict):
+    """A rate at these times of every week. An end before the start lies on the next day."""
+
+    days: Annotated[tuple[Day, ...], Field(strict=False, min_length=1)] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    """The days on which it begins; else all."""
+    start: Annotated[Clock, Field(alias="from")]
+    """Local time, like 08:00."""
+    end: Annotated[Clock, Field(alias="to")]
+    """Local time, like 18:00."""
+    rate: Rate
+    """What may be sent then, like 50Mbit/s."""
+    zone: Zone | None = None
+    """The time zone; else the one of the wave or of the defaults."""
+
+
+def _timed(value: Any) -> str:
+    return "slot" if isinstance(value, (RateSlot, dict)) else "rate"
+
+
+def _listed(value: Any) -> str:
+    return "hours" if isinstance(value, (list, tuple)) else "rate"
+
+
+_Slot = Annotated[Annotated[RateSlot, Tag("slot")] | Annotated[Rate, Tag("rate")], Discriminator(_timed)]
+_Hours = Annotated[tuple[_Slot, ...], Field(strict=False, min_length=1)]
+# A rate, or rates by time: the first that holds now counts, and a plain rate at the end is for all other times.
+Bandwidth = Annotated[Annotated[_Hours, Tag("hours")] | Annotated[Rate, Tag("rate")], Discriminator(_listed)]
 
 
 class Gates(Strict):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from v2c.manifest.parts import (
+    Bandwidth,
     Blackout,
     Check,
     Disk,
@@ -22,12 +23,19 @@ from v2c.manifest.parts import (
     Strict,
     Window,
 )
-from v2c.manifest.values import Duration, Id, Listed, Rate, Secret, Size, Text, Zone
+from v2c.manifest.values import Duration, HostKey, Id, Listed, Secret, Size, Tags, Text, Zone
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # files: disk images in a folder; memory: made up, for trials; inventory: known from somebody's list only, so it can be planned
 SourceType = Literal["files", "vsphere", "hyperv", "libvirt", "virtualbox", "xen", "physical", "memory", "inventory"]
 TARGET = r"^(aws|gcp|azure|file|local|memory):.+$"
+
+
+class Datastore(Strict):
+    """A datastore or pool of a source."""
+
+    copies: Annotated[int, Field(ge=1, le=1000)]
+    """How many copies at most may run from it at once; a machine with several disks there is one."""
 
 
 class Source(Strict):
@@ -45,8 +53,10 @@ class Source(Strict):
     """The certificate's fingerprint that is expected."""
     copies: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many copies at most may run from it at once."""
-    bandwidth: Rate | None = None
-    """How fast it may be read, over all copies, like 100MiB/s."""
+    datastores: dict[Text, Datastore] = Field(default_factory=dict)
+    """Its datastores by name, as a disk's datastore or path names them; * is each other one by itself."""
+    bandwidth: Bandwidth | None = None
+    """How fast it may be read, over all copies, like 100MiB/s; or by time, as in limits."""
 
 
 class Quota(Strict):
@@ -60,6 +70,13 @@ class Quota(Strict):
     """Size of all disks together."""
 
 
+class TargetLimits(Strict):
+    """What may be asked of the account at once."""
+
+    requests: Annotated[float, Field(gt=0, le=100000)] | None = None
+    """Calls per second that make, look at and remove things, over all machines and workers; what is sent is none of them."""
+
+
 class Target(Strict):
     """A place that machines go to."""
 
@@ -67,10 +84,12 @@ class Target(Strict):
     """As `--to` of `v2c convert` is written: aws:REGION, gcp:PROJECT/ZONE, azure:SUBSCRIPTION/GROUP/LOCATION, local:kvm, ..."""
     subnet: Text | None = None
     """The subnet of cards of which neither the machine nor the network map says one."""
-    tags: dict[str, str] = Field(default_factory=dict)
+    tags: Tags = Field(default_factory=dict)
     """Tags on everything that is made there."""
     quota: Quota | None = None
     """What is known of the account's limits."""
+    limits: TargetLimits = TargetLimits()
+    """How fast it may be asked."""
 
 
 class NetworkMap(Strict):
@@ -108,8 +127,11 @@ class Limits(Strict):
 
     machines: Annotated[int, Field(ge=1, le=10000)] | None = None
     """Machines that are worked on at once."""
-    bandwidth: Rate | None = None
-    """What may be sent, over all machines, like 500Mbit/s."""
+    bandwidth: Bandwidth | None = None
+    """What may be sent, over all machines, like 500Mbit/s. Or a list of {days, from, to, rate}, of which the first that holds now
+    counts, with a plain rate at its end for all other times (else they have no limit)."""
+    scratch: Size | None = None
+    """What a machine takes of a worker's work folder at most, like 2GiB; else as much as is known of its repair and its boot."""
 
 
 class Settings(Strict):
@@ -127,7 +149,7 @@ class Settings(Strict):
     """Who answers for it."""
     application: Text | None = None
     """The application that it belongs to."""
-    tags: dict[str, str] = Field(default_factory=dict)
+    tags: Tags = Field(default_factory=dict)
     """Tags of the instance and its disks; joined over defaults, wave and machine."""
     licence: Literal["byol", "included"] | None = None
     """Whose licence its system runs under."""
@@ -141,6 +163,9 @@ class Settings(Strict):
     """When it may not."""
     downtime_budget: Duration | None = None
     """How long it may be down, like 2h."""
+    known_hosts: Text | None = None
+    """A file of host keys as OpenSSH's known_hosts, on every worker (relative to this file): for hooks inside the machine and ssh
+    checks, by the machine's name."""
     gates: Gates = Gates()
     """Who must agree; joined over defaults, wave and machine."""
     on_failure: Literal["stop", "skip", "continue"] | None = None
@@ -159,6 +184,9 @@ class Machine(Settings):
     """The name of the instance; else its id."""
     source: SourceOf
     """Where it is found."""
+    host_key: HostKey | None = None
+    """The host key that the new machine must show to hooks inside it and ssh checks, like ssh-ed25519 AAAA...; over knownHosts.
+    With neither the first one that it shows is taken, and no other after it."""
     hardware: Hardware = Hardware()
     """What it has where it runs."""
     disks: Listed[Disk] = ()

@@ -9,7 +9,7 @@ What local times mean when clocks change, in one place:
 All spans are in UTC and half open.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -92,18 +92,19 @@ def dark(blackouts: Iterable[WeeklyBlackout | DatedBlackout], zone: str | None, 
                 raise NoSuchTime("the blackout is empty: it ends before it begins")
             spans: Iterable[Span] = (Span(start, end),)
         else:
-            spans = _weekly(one, own, within)
+            spans = weekly(one.days, one.start, one.end, own, within)
         yield from (s for s in spans if s.start < within.end and s.end > within.start)
 
 
-def _weekly(one: WeeklyBlackout, zone: str, within: Span) -> Iterator[Span]:
+def weekly(days: Container[str], start: str, end: str, zone: str, within: Span) -> Iterator[Span]:
+    """From `start` to `end` (of the next day, when that is not later) on these days: the spans about `within`."""
     place = ZoneInfo(zone)
     day = within.start.astimezone(place).date() - timedelta(days=1)
     last = within.end.astimezone(place).date()
     while day <= last:
-        if _DAYS[day.weekday()] in one.days:
-            over = 1 if one.end != "24:00" and one.end <= one.start else 0
-            yield Span(_on(day, one.start, place, first=True), _on(day + timedelta(days=over), one.end, place, first=False))
+        if _DAYS[day.weekday()] in days:
+            over = 1 if end != "24:00" and end <= start else 0
+            yield Span(_on(day, start, place, first=True), _on(day + timedelta(days=over), end, place, first=False))
         day += timedelta(days=1)
 
 

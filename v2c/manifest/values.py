@@ -1,6 +1,7 @@
 """The words of a manifest: durations, sizes, rates, times, references to secrets. Each is text that a person writes, becomes a
 plain number (seconds, bytes, bytes per second) or stays text, and is written back in one way only."""
 
+import base64
 import re
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -8,6 +9,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from v2c.model.plan import OURS
 
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]
@@ -25,6 +28,7 @@ SECRET = r"^(file|env):\S+$"  # noqa: S105 - the form of a reference
 ZONE = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 CIDR = r"^(keep|dhcp|[0-9a-fA-F:]*[.:][0-9a-fA-F:.]+(/[0-9]{1,3})?)$"
+HOST_KEY = r"^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?$"
 MAC = r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
@@ -101,11 +105,39 @@ def _reference(value: Any) -> str:
     raise wrong("secret", "a secret is a reference, never the value: write file:PATH or env:NAME")
 
 
+def _host_key(value: str) -> str:
+    """As a line of ssh_host_*_key.pub: its kind stands in it twice, the second time in what is encoded."""
+    try:
+        kind, blob = value.split(" ")[:2]
+        length = int.from_bytes((whole := base64.b64decode(blob, validate=True))[:4], "big")
+        good = re.fullmatch(HOST_KEY, value) and whole[4 : 4 + length] == kind.encode()
+    except ValueError:
+        good = False
+    if not good:
+        raise wrong(
+            "host-key", "a host key is a line of the machine's /etc/ssh/ssh_host_ed25519_key.pub, like ssh-ed25519 AAAA..."
+        )
+    return value
+
+
 def _text(pattern: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, **more})
 
 
 Duration = Annotated[int, BeforeValidator(seconds), PlainSerializer(duration), _text(DURATION, examples=["30m", "7d"])]
+
+
+def _tags(value: dict[str, str]) -> dict[str, str]:
+    """Keys and values that every cloud takes, by their lengths. The least of each limit: AWS's keys, AWS's and Azure's values."""
+    for key, said in value.items():
+        if key.casefold().startswith(OURS):
+            raise wrong("tag", f'the tag "{key}" is one of v2c itself: choose another name')
+        if not 0 < len(key) <= 128 or len(said) > 256:
+            raise wrong("tag", f'the tag "{key[:40]}" is too long: 128 characters, and 256 for its value')
+    return value
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_tags)]
 Size = Annotated[int, BeforeValidator(bytes_of), PlainSerializer(size), _text(SIZE, examples=["40GiB"])]
 Rate = Annotated[int, BeforeValidator(rate_of), PlainSerializer(lambda value: f"{size(value)}/s"), _text(RATE)]
 Moment = Annotated[str, Field(pattern=LOCAL, examples=["2026-12-05T22:00"]), AfterValidator(_moment)]
@@ -115,5 +147,6 @@ Secret = Annotated[str, BeforeValidator(_reference), _text(SECRET, examples=["en
 Id = Annotated[str, Field(pattern=ID)]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Words = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+HostKey = Annotated[str, AfterValidator(_host_key), _text(HOST_KEY, examples=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA..."])]
 Address = Annotated[str, Field(pattern=CIDR, examples=["keep", "dhcp", "10.0.0.5/24"])]
 Mac = Annotated[str, Field(pattern=MAC)]

@@ -31,11 +31,12 @@ from v2c.model.machine import (
     Nic,
 )
 from v2c.model.needs import AddressNeed, LeaveTool, Needs, ProbeNeed
-from v2c.model.plan import Declared, DiskPlan, Placement, Plan, Price, Repair, Step, Verify
+from v2c.model.plan import HOURS_A_MONTH, Declared, DiskPlan, Placement, Plan, Price, Repair, Step, Verify, Volume
 from v2c.model.refs import Marks, Ref
 
 __all__ = [
     "GIB",
+    "HOURS_A_MONTH",
     "KIB",
     "MIB",
     "Act",
@@ -80,4 +81,5 @@ __all__ = [
     "User",
     "Verdict",
     "Verify",
+    "Volume",
 ]

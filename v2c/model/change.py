@@ -44,12 +44,15 @@ class KernelCaps:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What the repaired guest can drive and how it boots. Targets choose the firmware, controllers and NICs from it."""
+    """What the repaired guest can drive and how it boots. Targets choose the firmware, controllers and NICs from it.
+
+    `secure_boot`: all that is started of it is signed, the first by whom the target trusts (only asked with `Needs.trusts`)."""
 
     firmware: Firmware
     architecture: str = "x86_64"
     boot_disk: str = ""
     kernels: tuple[KernelCaps, ...] = ()
+    secure_boot: bool = False
 
     def drives(self, module: str) -> bool:
         """Whether every kernel that may boot can load the module (or has it built in)."""

@@ -66,7 +66,8 @@ class KernelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A guest as inspected offline. Paths are the guest's own; `root` is the appliance's name of the root device."""
+    """A guest as inspected offline. Paths are the guest's own; `root` is the appliance's name of the root device; `unified` are
+    unified kernel images, which systemd-boot starts as they are."""
 
     family: str
     distribution: str
@@ -88,6 +89,7 @@ class Facts:
     swaps: tuple[Swap, ...] = ()
     kernels: tuple[KernelFacts, ...] = ()
     default_kernel: str = ""
+    unified: tuple[str, ...] = ()
     enabled_units: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
     network: tuple[str, ...] = ()

@@ -47,7 +47,10 @@ class Needs:
     root disk. `initramfs_wanted`: put in where the kernel has them. `modules_present`: must exist for the running kernel
     (a NIC driver). `kernel_add` / `kernel_remove`: words of the kernel command line (`remove` matches "quiet" or "rd.x=").
     `consoles`: in order, the last one is /dev/console. `datasources`: cloud-init's list; empty leaves cloud-init alone.
-    `staying`: device names and UUIDs that do not come along. `keep_network`: do not touch network configuration.
+    `staying`: device names and UUIDs that do not come along. `keep_network`: do not touch network configuration. `system`: the
+    family that the guest must be of ("windows"); empty: whatever can be repaired. `trusts`: whose signatures (by the names of
+    certificates) the target's firmware takes, where it verifies what it starts of a guest that is signed so; empty: it never
+    does. `tpm`: the machine gets one.
     """
 
     firmware: Firmware
@@ -63,3 +66,6 @@ class Needs:
     staying: tuple[str, ...] = ()
     keep_network: bool = False
     probe: ProbeNeed | None = None
+    system: str = ""
+    trusts: tuple[str, ...] = ()
+    tpm: bool = False

@@ -1,11 +1,14 @@
 """What will be done with one machine: where it goes, as what, through which steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from v2c.model.findings import Finding, Level
 from v2c.model.machine import Machine
 from v2c.model.needs import AddressNeed, Needs
+
+HOURS_A_MONTH = 730  # 365 days of 24 hours, a twelfth of them
+OURS = "v2c-"  # tags that begin so are v2c's own: what it makes is found by them
 
 
 class Step(StrEnum):
@@ -46,13 +49,28 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """What a disk (its id) is to be at a cloud: its type there ("gp3", "pd-balanced", "Premium_LRS"; empty: the target's own
+    default), and what is provisioned of it: operations per second, and MiB/s (0: what its type gives)."""
+
+    disk: str
+    type: str = ""
+    iops: int = 0
+    throughput: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DiskPlan:
-    """One disk's way: the size the target gives it (bytes, at least the source's) and its name there."""
+    """One disk's way: the size the target gives it (bytes, at least the source's), its name there, and what it is there (as in
+    `Volume`; a target without types of disks leaves it empty)."""
 
     disk: str
     name: str
     source_size: int
     target_size: int
+    type: str = ""
+    iops: int = 0
+    throughput: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,10 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Machine + target + platform facts, decided. Pure: made from descriptors, reads no disk."""
+    """Machine + target + platform facts, decided. Pure: made from descriptors, reads no disk.
+
+    `tags`: the user's own, for the instance and its disks, beside those that v2c finds its things by. `price`: of the instance;
+    `storage`: of all its disks."""
 
     job: str
     machine: Machine
@@ -104,6 +125,12 @@ class Plan:
     seconds: float = 0.0
     declared: Declared = Declared()
     price: Price | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    storage: Price | None = None
+
+    def typed(self, default: str) -> "Plan":
+        """The plan whose disks all have a type: their own, or else this."""
+        return replace(self, disks=tuple(disk if disk.type else replace(disk, type=default) for disk in self.disks))
 
     @property
     def blockers(self) -> tuple[Finding, ...]:

@@ -32,8 +32,8 @@ from v2c.model import GIB, DiskFormat, Firmware
 from v2c.nbd import Export
 from v2c.platforms import platform
 from v2c.processes import Process
-from v2c.rehearsal import metadata
-from v2c.rehearsal.firmware import uefi
+from v2c.rehearsal import metadata, tpm
+from v2c.rehearsal.firmware import uefi, verifies
 from v2c.rehearsal.qmp import Monitor
 from v2c.rehearsal.serial import Console
 from v2c.rehearsal.shape import BootSpec, Wiring, argv, shape_of
@@ -87,6 +87,7 @@ class VirtualMachine:
         self._begun = threading.Event()
         self._reader: threading.Thread | None = None
         self._monitor: Monitor | None = None
+        self._tpm: tpm.Tpm | None = None
         self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> "VirtualMachine":
@@ -123,8 +124,8 @@ class VirtualMachine:
         except ToolError as error:
             assert self._process
             self._process.wait(1)
-            if self._process.words():
-                raise ToolError(f"QEMU did not start: {self._process.words()}", command=" ".join(command)) from error
+            if said := f"{self._process.words()} {self._tpm.words() if self._tpm else ''}".strip():
+                raise ToolError(f"QEMU did not start: {said}", command=" ".join(command)) from error
             raise
         self.started = time.monotonic()
 
@@ -182,6 +183,8 @@ class VirtualMachine:
         for descriptor in self._inherited:
             os.close(descriptor)
         self._inherited.clear()
+        if self._tpm is not None:
+            self._tpm.close()
         self._closing.close()
         self._console.close()
 
@@ -198,14 +201,18 @@ class VirtualMachine:
         if boot.metadata != "none" and self.spec.nics:
             self._environment = metadata.environment(boot.metadata, self.spec, log, os.urandom(16).hex())
             wiring = replace(wiring, metadata=metadata.COMMAND)
+        if self.spec.tpm and tpm.installed():
+            self._tpm = tpm.Tpm(self._workdir, _user())
+            wiring = replace(wiring, tpm=f"socket,fd={self._inherit(self._tpm.peer)}")
         if self.spec.firmware is Firmware.UEFI and self.spec.kernel is None:
-            found = uefi()
+            found = uefi(secure=self.spec.secure_boot and verifies())
             variables = self._scratch("vars")
             shutil.copyfile(self._variables or found.variables, variables)
             wiring = replace(
                 wiring,
                 code=_raw({"driver": "file", "filename": str(found.code)}),
                 variables=_raw({"driver": "file", "filename": self._adopt(variables, os.O_RDWR)}),
+                smm=found.smm,
             )
             variables.unlink()
         spec = self.spec
@@ -300,7 +307,9 @@ class VirtualMachine:
     def _run(self, command: list[str], console: socket.socket, log: socket.socket) -> None:
         """The console's thread: starts QEMU and stays as long as it lives."""
         try:
-            user = UNPRIVILEGED if os.geteuid() == 0 else ""
+            user = _user()
+            if self._tpm is not None:
+                self._tpm.start()
             kvm = Path("/dev/kvm")
             groups = (kvm.stat().st_gid,) if user and "kvm" in command else ()
             self._process = Process(command, env=self._environment, pass_fds=self._inherited, user=user, groups=groups)
@@ -335,6 +344,11 @@ class VirtualMachine:
         with contextlib.suppress(ValueError, TypeError):
             method, path, status = json.loads(message)
             self._requests.append(f"{method} {path} {status}")
+
+
+def _user() -> str:
+    """Whom programs of a boot run as; empty: us."""
+    return UNPRIVILEGED if os.geteuid() == 0 else ""
 
 
 def _raw(file: dict[str, object]) -> dict[str, object]:

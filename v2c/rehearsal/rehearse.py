@@ -5,9 +5,10 @@ from pathlib import Path
 
 from v2c.errors import ProofError
 from v2c.events import Meter
-from v2c.model import Caps, Disk, Observation, Plan
+from v2c.model import Caps, Disk, Firmware, Needs, Observation, Plan
 from v2c.nbd import Export
 from v2c.platforms import platform
+from v2c.rehearsal import firmware, tpm
 from v2c.rehearsal.machine import BootDisk, VirtualMachine
 from v2c.rehearsal.shape import BootSpec, bounded
 from v2c.validate.boot import Evidence, await_probe, booted
@@ -24,8 +25,20 @@ def spec_of(plan: Plan, caps: Caps) -> BootSpec:
         vcpus=plan.machine.vcpus,
         nics=max(1, len(plan.machine.nics)),
         boot_disk=caps.boot_disk,
+        secure_boot=caps.secure_boot,
+        tpm=plan.needs.tpm and caps.firmware is Firmware.UEFI,
     )
     return bounded(spec)
+
+
+def unproven(needs: Needs, folders: tuple[Path, ...] = firmware.FOLDERS) -> tuple[str, ...]:
+    """What a boot on this host cannot show of what the target gives. `folders`: where its firmware is described."""
+    found = []
+    if needs.trusts and not firmware.verifies(folders):
+        found.append("secure boot: no firmware that verifies what it starts is installed here (ovmf)")
+    if needs.tpm and not tpm.installed():
+        found.append("the TPM: swtpm is not installed here, so the boot had none")
+    return tuple(found)
 
 
 def rehearse(

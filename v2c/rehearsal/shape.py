@@ -41,7 +41,8 @@ class BootSpec:
     """What to boot and as what. `seed` decides serials, MACs and the UUID, so that a boot is repeatable.
 
     `memory_mib` and `vcpus` are what QEMU gets: the caller bounds them. `boot_disk` is a disk's id, empty: the first.
-    `isolated`: nothing answers but the metadata service.
+    `isolated`: nothing answers but the metadata service. `secure_boot`: the firmware verifies what it starts (UEFI only), `tpm`:
+    there is one; either where this host can.
     """
 
     platform: str
@@ -54,6 +55,8 @@ class BootSpec:
     boot_disk: str = ""
     isolated: bool = True
     kernel: DirectKernel | None = None
+    secure_boot: bool = False
+    tpm: bool = False
 
     @property
     def uuid(self) -> str:
@@ -79,7 +82,8 @@ def bounded(spec: BootSpec) -> BootSpec:
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What QEMU is connected to: block nodes (JSON-able, in the machine's order, with the disks' ids), firmware nodes
-    (UEFI only), character devices, descriptors to adopt as (set, descriptor), and the metadata service's command line."""
+    (UEFI only; `smm`: they need system management mode), character devices, that of a TPM among them (empty: none), descriptors
+    to adopt as (set, descriptor), and the metadata service's command line."""
 
     disks: tuple[tuple[str, dict[str, object]], ...]
     console: str
@@ -89,6 +93,8 @@ class Wiring:
     variables: dict[str, object] | None = None
     descriptors: tuple[tuple[int, int], ...] = ()
     metadata: str = ""
+    smm: bool = False
+    tpm: str = ""
 
 
 def shape_of(platform: Platform, firmware: Firmware) -> tuple[Boot, Shape]:
@@ -125,6 +131,7 @@ def argv(platform: Platform, spec: BootSpec, wiring: Wiring) -> list[str]:
         *_firmware(wiring),
         *_kernel(spec),
         *_characters(wiring),
+        *_tpm(wiring),
         *_smbios(shape, spec),
         *(("-device", "virtio-rng-pci") if shape.rng else ()),
         *_drives(shape, spec, wiring),
@@ -136,13 +143,16 @@ def argv(platform: Platform, spec: BootSpec, wiring: Wiring) -> list[str]:
 def _machine(shape: Shape, wiring: Wiring) -> str:
     # graphics=off lets SeaBIOS, and what GRUB prints through it, show on the serial line as well as on the screen
     flash = ",pflash0=firmware,pflash1=variables" if wiring.code else ",graphics=off"
-    return shape.machine + flash
+    return shape.machine + flash + (",smm=on" if wiring.smm else "")
 
 
 def _firmware(wiring: Wiring) -> Iterator[str]:
     for name, node in (("firmware", wiring.code), ("variables", wiring.variables)):
         if node is not None:
             yield from ("-blockdev", json.dumps({"node-name": name, "read-only": name == "firmware", **node}))
+    if wiring.smm:  # only the firmware may write its variables (OVMF, README, "SMM support")
+        yield from ("-global", "driver=cfi.pflash01,property=secure,value=on")
+        yield from ("-global", "ICH9-LPC.disable_s3=1")
 
 
 def _kernel(spec: BootSpec) -> Iterator[str]:
@@ -154,6 +164,12 @@ def _characters(wiring: Wiring) -> Iterator[str]:
     yield from ("-chardev", f"{wiring.console},id=console", "-device", "isa-serial,chardev=console")
     if wiring.monitor:
         yield from ("-chardev", f"{wiring.monitor},id=monitor", "-mon", "chardev=monitor,mode=control")
+
+
+def _tpm(wiring: Wiring) -> Iterator[str]:
+    if wiring.tpm:
+        yield from ("-chardev", f"{wiring.tpm},id=tpm", "-tpmdev", "emulator,id=tpm0,chardev=tpm")
+        yield from ("-device", "tpm-crb,tpmdev=tpm0")
 
 
 def _smbios(shape: Shape, spec: BootSpec) -> Iterator[str]:

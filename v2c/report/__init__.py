@@ -43,6 +43,23 @@ def read(folder: Path) -> Report:
         raise UsageError(f"{folder / JSON} is not a report of this version", remedy="convert with --again") from error
 
 
+def parse(text: str) -> Report:
+    """A report from its JSON. UsageError when it is none of this version."""
+    try:
+        return _REPORT.validate_json(text)
+    except ValidationError as error:
+        raise UsageError("the report is not one of this version", remedy="convert with --again") from error
+
+
+def render(report: Report, name: str) -> str:
+    """The report as the file HTML, JSON or JUNIT holds it."""
+    from v2c.report.junit import junit
+    from v2c.report.page import page
+
+    clean = harmless.every(report)
+    return {JSON: json, JUNIT: junit, HTML: page}[name](clean)
+
+
 def json(report: Report) -> str:
     """The whole report as one JSON document, fields as in `v2c.model`."""
     return _REPORT.dump_json(harmless.every(report), indent=2).decode()

@@ -40,7 +40,7 @@ def page(report: Report) -> str:
     """The HTML. The report's strings must be harmless already."""
     order = [Level.BLOCKER, Level.WARNING, Level.INFO]
     findings: list[Finding] = sorted(report.findings, key=lambda f: order.index(f.level))
-    return _template().render(
+    return template("template.html").render(
         report=report,
         version=v2c.__version__,
         counts={verdict.value: sum(c.verdict is verdict for c in report.checks) for verdict in Verdict},
@@ -57,7 +57,8 @@ def page(report: Report) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of this room: escapes what it is given, and minds names that do not exist."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).resolve().parent),
         autoescape=True,
@@ -66,16 +67,17 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"span": span, "size": size, "kind": kind_of_line}
-    return environment.get_template("template.html")
+    return environment.get_template(name)
 
 
 def span(seconds: float) -> str:
-    """Seconds for people: "0.4 s", "83 s", "12 min 05 s"."""
+    """Seconds for people: "0.4 s", "83 s", "12 min 05 s", "3 h 05 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def size(count: float) -> str:

@@ -48,6 +48,7 @@ class DiskSource:
     def __init__(self, paths: Sequence[Path], declared: MachineSpec | None = None) -> None:
         self.declared = declared or MachineSpec()
         self.paths = tuple(path.absolute() for path in paths)
+        self._seen: tuple[formats.Image, ...] = ()  # by `describe`, for the `check` of what it described
 
     def machines(self) -> Iterator[Machine]:
         yield self.describe("")
@@ -55,11 +56,11 @@ class DiskSource:
     def describe(self, name: str) -> Machine:
         """Reads headers and tables only. UsageError for what cannot be meant, SourceError for what is broken, BusyError for a
         disk that another process writes to."""
-        images = self._images()
+        images = self._seen = self._images()
         disks = []
         said = self.declared
         firmware = said.firmware
-        for image, id in zip(images, _ids(self.paths), strict=True):
+        for image, id in zip(images, ids_of(self.paths), strict=True):
             size, head = _look(image)
             if not size:
                 raise UsageError(f"{image.path} is empty", remedy="name a disk image")
@@ -88,7 +89,7 @@ class DiskSource:
         )
 
     def check(self, machine: Machine) -> Iterator[Finding]:
-        for image, disk in zip(self._images(), machine.disks, strict=True):
+        for image, disk in zip(self._seen or self._images(), machine.disks, strict=True):
             if image.looks_like:
                 yield Finding(
                     "disk.format",
@@ -202,7 +203,7 @@ def fingerprint(paths: Iterator[Path]) -> str:
     return whole.hexdigest()[:32]
 
 
-def _ids(paths: Sequence[Path]) -> list[str]:
+def ids_of(paths: Sequence[Path]) -> list[str]:
     """An id for each disk: its file's name, as far as an id may look like it, numbered where two are alike."""
     ids: list[str] = []
     for path in paths:

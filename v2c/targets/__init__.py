@@ -6,7 +6,7 @@ Every effect runs inside `with journal.intent(...)`, is tagged with the job, and
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from v2c.events import Meter
 from v2c.journal import Journal
@@ -23,7 +23,9 @@ class TargetFeatures:
     `delta`: a disk can be built on an earlier one. `launches`: it can boot what it registered. `size_unit`: sizes are
     rounded up to a multiple of it (bytes). `rehearse`: boot-test in QEMU before the upload (its launch is not one itself).
     `readable`: `read` gives back what a committed disk holds, so that an upload can be verified. `cutover`: an instance can
-    be launched for good (`Placement.cutover`), beside a test that is isolated. `dry`: it can tell what it would do.
+    be launched for good (`Placement.cutover`), beside a test that is isolated. `dry`: it can tell what it would do. `account`:
+    whose calls and machines its cloud counts together ("aws:PROFILE/REGION"); empty: nobody counts. `reserves`: for how many
+    hours the locator asks capacity to be reserved for each machine (0: until it is given back); None: it does not.
     """
 
     chunk: int = 4 * MIB
@@ -37,6 +39,8 @@ class TargetFeatures:
     readable: bool = False
     cutover: bool = True
     dry: bool = False
+    account: str = ""
+    reserves: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Target(Protocol):
     platform: str  # the name of its folder in drivers/
 
     def size(self, plan: Plan) -> Plan:
-        """The plan with what only the target knows: the instance type that the machine gets. Reads catalogues, writes nothing."""
+        """The plan with what only the target knows: the types of its instance and, where nobody said one, of its disks. Reads
+        catalogues, writes nothing."""
         ...
 
     def check(self, plan: Plan) -> Iterator[Finding]:
@@ -95,7 +100,8 @@ class Target(Protocol):
         ...
 
     def stop(self, instance: Ref, journal: Journal) -> None:
-        """Ends a boot test; harmless when it is over. Where an instance costs money, it and its network are gone after it."""
+        """Ends a boot test; harmless when it is over. Where an instance costs money, it and its network are gone after it. The
+        instance of a cut-over is left as it is."""
         ...
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
@@ -115,6 +121,16 @@ class Target(Protocol):
         """The same target for a dry run: it runs the same code and reads the real place, and every call that would change
         something there is told instead of made, in order, and answered as if it had been made, so that the verbs after it go on
         (ids made up from names). Its `read` may say nothing. Only where `features.dry`."""
+        ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What a target has besides where its account has limits that all machines share."""
+
+    def fits(self, plans: Sequence[Plan]) -> Iterator[Finding]:
+        """What stands in the way of all these machines together, which go to this target's account, each by the locator in its
+        plan's `target`: quotas, and free addresses. Of one machine alone `check` tells. Writes nothing."""
         ...
 
 

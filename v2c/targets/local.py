@@ -34,6 +34,7 @@ from v2c.rehearsal import script
 from v2c.rehearsal.firmware import uefi
 from v2c.rehearsal.machine import BootDisk, VirtualMachine
 from v2c.rehearsal.shape import BootSpec, bounded, shape_of
+from v2c.state import own_folder
 from v2c.targets import Call, Target, TargetFeatures, Tell, shadow
 from v2c.targets.writers import CHUNK, RawWriter, leftovers
 from v2c.targets.writers.part import writing
@@ -73,8 +74,7 @@ def default_folder() -> Path:
     named = os.environ.get("V2C_LOCAL", "")
     if named:
         return Path(named).absolute()
-    base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "v2c" / "local"
+    return own_folder("XDG_DATA_HOME", ".local/share") / "local"
 
 
 class LocalTarget:

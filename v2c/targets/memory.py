@@ -33,6 +33,7 @@ from v2c.transfer import Block, DiskWriter
 
 OFFERS = tuple(sizing.Offer(f"memory.{n}x{n * 4}", n, n * 4096) for n in (1, 2, 4, 8, 16))
 _TAGGED = "v2c-job"
+_REAL = "-cutover"  # how the name of a cut-over's instance ends
 _OPTIONS = {"fail", "seed", "unit", "lose", "platform"}
 
 
@@ -148,11 +149,7 @@ class MemoryTarget:
         return self.folder / "disks" / _safe(id)
 
     def _load(self, kind: str, id: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(self._object(kind, id).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return found
+        return _read(self._object(kind, id))
 
     def _save(self, kind: str, id: str, what: Mapping[str, Any]) -> None:
         path = self._object(kind, id)
@@ -217,8 +214,10 @@ class MemoryTarget:
         made = self._load("image", image.id)
         if made is None:
             raise TargetError(f"the image {image.id} is gone", remedy="run the command again with --again")
-        name = f"{plan.job}-cutover" if placement.cutover else plan.job
-        instance = self._made("instance", name, journal, state="new", disks=made["disks"], isolated=placement.isolated)
+        name = f"{plan.job}{_REAL}" if placement.cutover else plan.job
+        instance = self._made(
+            "instance", name, journal, state="new", disks=made["disks"], isolated=placement.isolated, tags=dict(plan.tags)
+        )
         found = self._load("instance", instance.id) or {}
         if found.get("state") != "running":
             with self._faults.around("start instance"):
@@ -238,7 +237,7 @@ class MemoryTarget:
 
     def stop(self, instance: Ref, journal: Journal) -> None:
         found = self._load("instance", instance.id)
-        if found and found["state"] == "running":
+        if found and found["state"] == "running" and not instance.id.endswith(_REAL):
             with self._faults.around("stop instance"):
                 self._save("instance", instance.id, {**found, "state": "stopped"})
                 self.events.tell("stop", instance.id)
@@ -251,7 +250,7 @@ class MemoryTarget:
 
     def find(self, job: str) -> Iterator[Ref]:
         kinds = ("reservation", "disk", "image", "instance")  # the order they are made in
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((self.folder / "objects").glob("*.json"))]
+        found = filter(None, map(_read, sorted((self.folder / "objects").glob("*.json"))))
         for thing in sorted(found, key=lambda thing: kinds.index(thing["kind"])):
             if thing[_TAGGED] == job:
                 yield Ref.of(thing["kind"], thing["id"], job=job)
@@ -314,6 +313,15 @@ class CountingWriter:
 
     def abandon(self) -> None:
         self._inner.abandon()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """An object's description; None when there is none, or another job has just removed it."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def _safe(id: str) -> str:

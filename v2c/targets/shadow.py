@@ -4,6 +4,7 @@ The copy has the tags as they are and empty files in place of disks. Whatever a 
 the name it would have had; so the list is what the code does, and no second description of it.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,15 +29,20 @@ class Scratch:
         self._folder = TemporaryDirectory(prefix="v2c-dry-")
         self.path = Path(self._folder.name)
         for file in files:
-            if not file.is_file():
-                continue
-            copy = self.path / file.relative_to(real)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if file.stat().st_size <= _SMALL:
-                shutil.copy2(file, copy)
-            else:
-                with copy.open("wb") as empty:
-                    empty.truncate(file.stat().st_size)
+            with contextlib.suppress(FileNotFoundError):  # another machine's, removed just now
+                self._take(file)
+
+    def _take(self, file: Path) -> None:
+        if not file.is_file():
+            return
+        copy = self.path / file.relative_to(self.real)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        size = file.stat().st_size
+        if size <= _SMALL:
+            shutil.copy2(file, copy)
+        else:
+            with copy.open("wb") as empty:
+                empty.truncate(size)
 
     def into(self, ref: Ref) -> Ref:
         """A ref whose paths lie here instead of there."""

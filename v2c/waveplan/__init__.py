@@ -2,24 +2,29 @@
 
     describe -> plan (one machine at a time, by v2c.plan) -> pack into windows -> add up
 
-Targets of a cloud are not asked: rights, quotas, prices and instance types are known when a machine is planned alone.
+Targets of a cloud are asked only by who says so (`asking`): then rights, quotas, prices and instance types are known, too.
 """
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from v2c import plan as planning
 from v2c.errors import V2cError
 from v2c.manifest import Manifest, Resolved
+from v2c.manifest.parts import Bandwidth
+from v2c.manifest.rates import rates
 from v2c.manifest.schema import Target as TargetSpec
-from v2c.model import GIB, MIB, Finding, Level, Plan
+from v2c.model import MIB, Finding, Level, Plan
 from v2c.platforms import Platform, platform, platforms
 from v2c.targets import Target, open_target
-from v2c.waveplan.describe import repair
+from v2c.usage import sized
+from v2c.waveplan import stores, sums
+from v2c.waveplan.describe import repair, tags, used
 from v2c.waveplan.nouns import (
     COPY_RANGE,
     DELTA_SHARE,
@@ -28,13 +33,14 @@ from v2c.waveplan.nouns import (
     Described,
     MachinePlan,
     Span,
-    TargetSum,
     WavePlan,
-    WaveSum,
 )
 from v2c.waveplan.pack import Packed, Piece, offset, pack
 
-CLOUDS = ("aws", "gcp", "azure")  # their targets need an SDK and an account, so they are not opened here
+if TYPE_CHECKING:
+    from v2c.waveplan.asking import Answer, Answers, Ask
+
+CLOUDS = ("aws", "gcp", "azure")  # their targets need an SDK and an account, so they are opened only when they are asked
 VERSION = 1
 
 
@@ -48,25 +54,74 @@ class _Goal:
     finding: Finding | None = None
 
 
-def make(manifest: Manifest, machines: Sequence[Resolved], described: Mapping[str, Described], choices: Choices) -> WavePlan:
-    """The plan of `machines`, which come in the order in which they move."""
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """What the lines give, bytes per second (0: no limit), on the average of a week: of the run, the waves, the sources."""
+
+    whole: int
+    at_once: int
+    waves: Mapping[str, tuple[int, int]]  # with how many machines share it
+    sources: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, manifest: Manifest, machines: Sequence[Resolved], choices: Choices) -> "_Lines":
+        """Each line is taken to be shared by as many machines as there are at once, all the time and in equal parts: so many
+        as converters and limits let, and not more than there are. When in the week a machine is copied, nobody knows yet."""
+        zone, most = manifest.defaults.zone, planning.COPY_BYTES_PER_SECOND
+        by_wave = Counter(one.wave.name for one in machines)
+        by_source = Counter(one.machine.source.at for one in machines)
+
+        def mean(said: Bandwidth | None, own: str | None) -> int:
+            return rates(said, own).mean(choices.now, most)
+
+        def sharing(count: int, limit: int | None) -> int:
+            return max(1, min(choices.converters, limit or choices.converters, count))
+
+        return cls(
+            choices.bandwidth or mean(manifest.limits.bandwidth, zone),
+            sharing(len(machines), manifest.limits.machines),
+            {
+                w.name: (mean(w.limits.bandwidth, w.zone or zone), sharing(by_wave[w.name], w.limits.machines))
+                for w in manifest.waves
+            },
+            {name: (mean(s.bandwidth, zone), sharing(by_source[name], s.copies)) for name, s in manifest.sources.items()},
+        )
+
+    def share(self, one: Resolved) -> int:
+        """What a machine gets of the narrowest of its lines; 0: none is limited."""
+        shared = ((self.whole, self.at_once), self.waves[one.wave.name], self.sources[one.machine.source.at])
+        return min((max(1, rate // count) for rate, count in shared if rate), default=0)
+
+
+def make(
+    manifest: Manifest,
+    machines: Sequence[Resolved],
+    described: Mapping[str, Described],
+    choices: Choices,
+    ask: "Ask | None" = None,
+) -> WavePlan:
+    """The plan of `machines`, which come in the order in which they move. `ask`: clouds are asked, and how."""
     known = platforms()
     goals = {name: _goal(name, spec) for name, spec in manifest.targets.items()}
-    line = choices.bandwidth or manifest.limits.bandwidth or 0
-    share = line // max(1, min(choices.converters, len(machines)))
+    lines = _Lines.of(manifest, machines, choices)
     made: list[MachinePlan] = []
+    answers = _asked(manifest, machines, described, goals, known, lines, ask) if ask else None
     for order, one in enumerate(machines, 1):
-        made.append(_machine(manifest, one, described[one.id], goals[one.machine.target or ""], known, share, order))
-    placed = _packed(manifest, machines, made, choices)
+        goal, said = goals[one.machine.target or ""], answers.machines.get(one.id) if answers else None
+        made.append(_machine(manifest, one, described[one.id], goal, known, lines.share(one), order, said))
+    placed = _packed(manifest, machines, made, described, choices)
     plans = tuple(_timed(one, plan, placed[one.id], choices) for one, plan in zip(machines, made, strict=True))
     digest = _digest([plan.digest for plan in plans])
     return WavePlan(
         name=manifest.name,
         converters=choices.converters,
-        bandwidth=line,
+        bandwidth=lines.whole,
         machines=plans,
-        waves=tuple(_wave(name, [p for p in plans if p.wave == name]) for name in dict.fromkeys(p.wave for p in plans)),
-        targets=tuple(_target(name, spec, plans) for name, spec in manifest.targets.items()),
+        waves=tuple(sums.wave(name, [p for p in plans if p.wave == name]) for name in dict.fromkeys(p.wave for p in plans)),
+        targets=tuple(
+            sums.target(name, spec, plans, answers.targets.get(name, ()) if answers and not goals[name].target else None)
+            for name, spec in manifest.targets.items()
+        ),
         digest=digest,
     )
 
@@ -97,35 +152,76 @@ def _goal(name: str, spec: TargetSpec) -> _Goal:
         return _Goal(spec, None, None, Finding("target.unknown", Level.BLOCKER, name, error.text, error.remedy))
 
 
-def _machine(
-    manifest: Manifest, one: Resolved, said: Described, goal: _Goal, known: Mapping[str, Platform], share: int, order: int
-) -> MachinePlan:
-    source = manifest.sources[one.machine.source.at]
-    bandwidth = min((rate for rate in (share, source.bandwidth or 0) if rate), default=0)
-    launches = goal.target.features.launches if goal.target else True
+def _asked(
+    manifest: Manifest,
+    machines: Sequence[Resolved],
+    described: Mapping[str, Described],
+    goals: Mapping[str, _Goal],
+    known: Mapping[str, Platform],
+    lines: _Lines,
+    ask: "Ask",
+) -> "Answers":
+    """What the clouds say of those machines that go there, and whose sizes are known."""
+    from v2c.waveplan.asking import answers
+
+    def draft(one: Resolved, job: str, to: str, target: Target) -> Plan:
+        goal = replace(goals[one.machine.target or ""], target=target)
+        return _draft(job, one, described[one.id], goal, known, lines.share(one), to)
+
+    going = [one for one in machines if one.machine.target and not described[one.id].failed]
+    going = [one for one in going if (goal := goals[one.machine.target or ""]).platform and not goal.target]
+    return answers(manifest, [(one, partial(draft, one)) for one in going], ask)
+
+
+def _draft(
+    job: str, one: Resolved, said: Described, goal: _Goal, known: Mapping[str, Platform], bandwidth: int, to: str = ""
+) -> Plan:
+    """A machine's plan as far as its target was not asked."""
     plan = planning.make(
-        one.id,
-        said.machine,
+        job,
+        sized(said.machine, use) if (use := used(one)) else said.machine,
         goal.platform or known["kvm"],
         known,
         planning.Choices(
-            target=goal.spec.to,
+            target=to or goal.spec.to,
             repair=repair(one),
             size_unit=goal.target.features.size_unit if goal.target else 512,
-            launches=launches,
+            launches=goal.target.features.launches if goal.target else True,
             bandwidth=bandwidth,
+            tags=tags(goal.spec, one),
+            volumes=said.volumes,
         ),
         None,
         said.findings,
     )
-    plan = replace(plan, findings=tuple(map(_here, plan.findings)))
+    return replace(plan, findings=tuple(map(_here, plan.findings)))
+
+
+def _machine(
+    manifest: Manifest,
+    one: Resolved,
+    said: Described,
+    goal: _Goal,
+    known: Mapping[str, Platform],
+    bandwidth: int,
+    order: int,
+    answer: "Answer | None" = None,
+) -> MachinePlan:
+    source = manifest.sources[one.machine.source.at]
+    plan = _draft(one.id, one, said, goal, known, bandwidth)
+    # of what is known without asking: a run, which asks later, may be bound to a plan that asked
+    digest = _digest([one.machine.model_dump(mode="json", by_alias=True), asdict(said.machine), goal.spec.to, plan.disks])
     if goal.target:
         plan = goal.target.size(plan)
         plan = planning.with_findings(plan, goal.target.check(plan) if not said.failed else ())
+    elif answer:
+        plan = answer.plan or planning.with_findings(plan, answer.findings)
     duration, downtime = _spans(plan, bandwidth, one.mode == "warm")
     size, vcpus, memory = _size(one, said)
     findings = [*([goal.finding] if goal.finding else []), *plan.findings]
     findings += _unmapped(manifest, one, goal)
+    findings += _cards(one, goal)
+    findings += _licence(one, goal)
     findings += _mode(one, source.type)
     findings += _budget(one, downtime)
     return MachinePlan(
@@ -136,7 +232,7 @@ def _machine(
         target=one.machine.target or "",
         platform=plan.platform if goal.platform else "",
         mode=one.mode,
-        size=size,
+        size=size if goal.target else plan.instance_type or size,
         vcpus=vcpus,
         memory_mib=memory,
         disks=plan.disks,
@@ -145,7 +241,10 @@ def _machine(
         downtime=downtime,
         budget_s=one.machine.downtime_budget,
         findings=tuple(findings),
-        digest=_digest([one.machine.model_dump(mode="json", by_alias=True), asdict(said.machine), goal.spec.to, plan.disks]),
+        digest=digest,
+        price=plan.price,
+        storage=plan.storage,
+        reserves=answer.reserves if answer else None,
     )
 
 
@@ -178,16 +277,14 @@ def _spans(plan: Plan, bandwidth: int, warm: bool) -> tuple[Span, Span]:
 def _size(one: Resolved, said: Described) -> tuple[str, int, int]:
     """The instance type that was named, and the processors and memory (MiB) that the machine needs at least."""
     size, machine = one.machine.size, said.machine
-    if size and size.right_sizing == "used" and size.cpu_used and size.memory_used:
-        factor = (100 + size.headroom) / 100
-        vcpus = max(1, min(machine.vcpus, math.ceil(machine.vcpus * size.cpu_used / 100 * factor)))
-        return "", vcpus, max(512, min(machine.memory_mib, math.ceil(machine.memory_mib * size.memory_used / 100 * factor)))
+    if use := used(one):
+        machine = sized(machine, use)
     return (size.type or "") if size else "", machine.vcpus, machine.memory_mib
 
 
 def _unmapped(manifest: Manifest, one: Resolved, goal: _Goal) -> Iterator[Finding]:
     """Cards of which nobody says where they go; only a cloud has subnets to choose from."""
-    if goal.target is not None or goal.spec.subnet:
+    if goal.target is not None or goal.spec.subnet or "subnet=" in goal.spec.to.partition("?")[2]:
         return
     mapped = {m.source for m in manifest.networks if m.target in (None, one.machine.target)}
     for index, nic in enumerate(one.machine.nics):
@@ -195,6 +292,26 @@ def _unmapped(manifest: Manifest, one: Resolved, goal: _Goal) -> Iterator[Findin
             network = f'the network "{nic.network}"' if nic.network else f"card {index}"
             text = f"{network} has no subnet at {one.machine.target}"
             yield Finding("network.unmapped", Level.BLOCKER, one.id, text, "add it to networks, or say the card's subnet")
+
+
+def _cards(one: Resolved, goal: _Goal) -> Iterator[Finding]:
+    """What the manifest says of cards and no locator can say."""
+    nics = one.machine.nics
+    if goal.target is not None or len(nics) < 2:
+        return
+    if len({nic.security_groups for nic in nics if nic.security_groups}) > 1:
+        text = "its network cards name different security groups, and all cards get those of the first one"
+        yield Finding(
+            "network.groups", Level.WARNING, one.id, text, "name the same for all, or change the others after the cut-over"
+        )
+
+
+def _licence(one: Resolved, goal: _Goal) -> Iterator[Finding]:
+    """A licence for another system than the inventory names. What the guest really is shows when it is looked into."""
+    wanted, system = goal.platform.limits.licensed if goal.platform else "", one.machine.hardware and one.machine.hardware.os
+    if one.machine.licence == "included" and wanted and system and wanted not in system.lower():
+        text = f'it runs "{system}", and the licence that {goal.spec.to.partition(":")[0]} includes is for {wanted.capitalize()}'
+        yield Finding("licence.system", Level.BLOCKER, one.id, text, "leave licence: included out, or correct hardware.os")
 
 
 def _mode(one: Resolved, source: str) -> Iterator[Finding]:
@@ -217,7 +334,13 @@ def _budget(one: Resolved, downtime: Span) -> Iterator[Finding]:
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
-def _packed(manifest: Manifest, machines: Sequence[Resolved], made: Sequence[MachinePlan], choices: Choices) -> dict[str, Packed]:
+def _packed(
+    manifest: Manifest,
+    machines: Sequence[Resolved],
+    made: Sequence[MachinePlan],
+    described: Mapping[str, Described],
+    choices: Choices,
+) -> dict[str, Packed]:
     pieces = [
         Piece(
             one.id,
@@ -226,12 +349,14 @@ def _packed(manifest: Manifest, machines: Sequence[Resolved], made: Sequence[Mac
             one.spans() if one.machine.window else None,
             one.machine.depends_on,
             one.machine.source.at,
+            tuple(stores.key(one, name) for name in described[one.id].stores),
         )
         for one, plan in zip(machines, made, strict=True)
     ]
     at_once = {wave.name: wave.limits.machines or manifest.limits.machines or choices.converters for wave in manifest.waves}
     copies = {name: source.copies for name, source in manifest.sources.items() if source.copies}
-    return pack(pieces, choices.converters, choices.now, at_once, copies)
+    most = stores.limits(manifest, ((one, described[one.id].stores) for one in machines))
+    return pack(pieces, choices.converters, choices.now, at_once, copies, most)
 
 
 def _timed(one: Resolved, plan: MachinePlan, placed: Packed, choices: Choices) -> MachinePlan:
@@ -266,42 +391,6 @@ def _timed(one: Resolved, plan: MachinePlan, placed: Packed, choices: Choices) -
 
 def _moment(moment: Any) -> str:
     return str(moment.strftime("%Y-%m-%dT%H:%MZ"))
-
-
-def _wave(name: str, plans: Sequence[MachinePlan]) -> WaveSum:
-    starts, ends = sorted(p.start for p in plans if p.start), sorted(p.end for p in plans if p.end)
-    offsets = [(p.offset_s, p.offset_s + p.duration.likely) for p in plans if p.offset_s is not None]
-    span = max((end for _, end in offsets), default=0.0)
-    return WaveSum(
-        name=name,
-        machines=len(plans),
-        blocked=sum(p.blocked for p in plans),
-        vcpus=sum(p.vcpus for p in plans),
-        memory_mib=sum(p.memory_mib for p in plans),
-        disks=sum(len(p.disks) for p in plans),
-        target_bytes=sum(d.target_size for p in plans for d in p.disks),
-        data_bytes=sum(p.data_bytes for p in plans),
-        work_s=sum(p.duration.likely for p in plans),
-        span_s=span,
-        begins=starts[0] if starts else "",
-        ends=ends[-1] if ends else "",
-    )
-
-
-def _target(name: str, spec: TargetSpec, plans: Iterable[MachinePlan]) -> TargetSum:
-    mine = [p for p in plans if p.target == name]
-    vcpus, stored = sum(p.vcpus for p in mine), sum(d.target_size for p in mine for d in p.disks)
-    quota, found = spec.quota, []
-    if quota:
-        for what, need, have, unit in (
-            ("processors", vcpus, quota.vcpus, 1),
-            ("instances", len(mine), quota.machines, 1),
-            ("GiB of disks", stored, quota.storage, GIB),
-        ):
-            if have is not None and need > have:
-                text = f"the machines need {need / unit:.0f} {what}, and the quota is {have / unit:.0f}"
-                found.append(Finding("target.quota", Level.BLOCKER, name, text, "have it raised, or move fewer machines"))
-    return TargetSum(name, spec.to, len(mine), vcpus, sum(p.memory_mib for p in mine), stored, tuple(found))
 
 
 __all__ = ["MIB", "Choices", "Described", "WavePlan", "changed", "document", "make"]

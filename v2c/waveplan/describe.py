@@ -1,18 +1,22 @@
 """What there is to plan with: machines whose disk files lie here are read (headers only), the others are as the manifest says."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from v2c.errors import V2cError
 from v2c.manifest import Manifest, Resolved
-from v2c.manifest.schema import Source
+from v2c.manifest.schema import Source, Target
 from v2c.model import MIB, AddressNeed, Disk, Finding, Firmware, Level, Machine, Nic, Repair
 from v2c.sources import open_source
+from v2c.sources.disk import ids_of
 from v2c.sources.spec import MachineSpec
+from v2c.usage import Usage
 from v2c.waveplan.nouns import Described
+from v2c.waveplan.stores import datastores
+from v2c.waveplan.volumes import untyped, volumes
 
 READ = ("files", "memory")  # the types of sources that can be read today
 _AT_ONCE = 8  # each opens a qemu-nbd for some milliseconds
@@ -24,16 +28,54 @@ def describe(manifest: Manifest, machines: Iterable[Resolved], folder: Path) -> 
     machines = list(machines)
     with ThreadPoolExecutor(min(_AT_ONCE, 2 * (os.cpu_count() or 1))) as pool:
         found = pool.map(lambda one: _one(manifest.sources[one.machine.source.at], one, folder), machines)
-        return {one.id: described for one, described in zip(machines, found, strict=True)}
+        told = zip(machines, found, strict=True)
+        return {one.id: _placed(manifest, one, described, folder) for one, described in told}
+
+
+def stores_of(manifest: Manifest, one: Resolved, folder: Path) -> tuple[str, ...]:
+    """The datastores that the machine lies on, as far as they are known."""
+    return datastores(one, _files(manifest, one, folder))
+
+
+def _placed(manifest: Manifest, one: Resolved, said: Described, folder: Path) -> Described:
+    """With where it lies, and what becomes of its disks."""
+    chosen = volumes(manifest, one, said.machine, kept(one, _files(manifest, one, folder)))
+    findings = (*said.findings, *untyped(manifest, one))
+    return replace(said, findings=findings, stores=stores_of(manifest, one, folder), volumes=chosen)
+
+
+def _files(manifest: Manifest, one: Resolved, folder: Path) -> tuple[str, ...]:
+    source = manifest.sources[one.machine.source.at]
+    return locators(source, one, folder) if source.type == "files" else ()
 
 
 def locators(source: Source, one: Resolved, folder: Path) -> tuple[str, ...]:
-    """The machine's source as `v2c convert` takes it."""
+    """The machine's source as `v2c convert` takes it, with the disks that are left behind."""
     said = one.machine.source
     if source.type == "memory":
         return (f"memory:{said.name or one.id}",)
     base = folder / (source.at or ".")
     return tuple(str((base / name).absolute()) for name in said.files)
+
+
+def kept(one: Resolved, files: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The files of disks that are not left behind, each with the id that it has among all of them: as the manifest names it."""
+    left = {disk.id for disk in one.machine.disks if not disk.include}
+    named = zip(files, ids_of([Path(file) for file in files]), strict=True)
+    return tuple((file, id) for file, id in named if not left & {id, Path(file).name})
+
+
+def moved(one: Resolved, files: Sequence[str]) -> tuple[str, ...]:
+    """The files of those disks."""
+    return tuple(file for file, _ in kept(one, files))
+
+
+def sources_of(manifest: Manifest, one: Resolved, folder: Path) -> tuple[str, ...]:
+    """What of it moves, and a name for it where nothing can be read yet: part of the machine's job."""
+    source = manifest.sources[one.machine.source.at]
+    found = locators(source, one, folder)
+    found = moved(one, found) if source.type == "files" else found
+    return found or (f"{source.type}:{one.machine.source.name or one.id}",)
 
 
 def spec(one: Resolved) -> MachineSpec:
@@ -63,6 +105,20 @@ def repair(one: Resolved) -> Repair:
     )
 
 
+def tags(target: Target, one: Resolved) -> tuple[tuple[str, str], ...]:
+    """The user's tags of its instance and disks: its target's, and over them its own."""
+    return tuple(sorted({**target.tags, **one.machine.tags}.items()))
+
+
+def used(one: Resolved) -> Usage | None:
+    """What it is to be sized by, when that is its use: a machine of the right size has the manifest's headroom above it."""
+    size = one.machine.size
+    if not (size and size.right_sizing == "used" and size.cpu_used and size.memory_used):
+        return None
+    busy = 100 / (100 + size.headroom)
+    return Usage(size.cpu_used / 100, size.memory_used / 100, "the manifest", busy, busy)
+
+
 def _mac(mac: str | None) -> str | None:
     return mac.lower().replace("-", ":") if mac else None
 
@@ -75,23 +131,26 @@ def _one(source: Source, one: Resolved, folder: Path) -> Described:
     if source.type not in READ:
         return _said(source, one)
     try:
-        opened = open_source(locators(source, one, folder), spec(one))
+        every = locators(source, one, folder)
+        opened = open_source(moved(one, every) if source.type == "files" else every, spec(one))
         machine = opened.describe(one.id)
-        return _chosen(one, machine, tuple(opened.check(machine)))
+        return _chosen(one, machine, tuple(opened.check(machine)), every if source.type == "files" else ())
     except V2cError as error:
         found = Finding("source.unreadable", Level.BLOCKER, one.id, error.text, error.remedy)
         return Described(_said(source, one).machine, (found,), failed=True)
 
 
-def _chosen(one: Resolved, machine: Machine, findings: tuple[Finding, ...]) -> Described:
-    """Without the disks that are left behind; what the manifest says of disks must be true of those that there are."""
+def _chosen(one: Resolved, machine: Machine, findings: tuple[Finding, ...], files: tuple[str, ...]) -> Described:
+    """What the manifest says of disks must be true of those that there are. `files`: of all disks, of a source that has some."""
     more: list[Finding] = []
-    kept = list(machine.disks)
-    files = [Path(name).name for name in one.machine.source.files]
+    every = {Path(file).name for file in files} | set(ids_of([Path(file) for file in files]))
+    known = [{Path(file).name, id} for file, id in kept(one, files)] or [{disk.id} for disk in machine.disks]
     for said in one.machine.disks:
-        places = [i for i, d in enumerate(machine.disks) if said.id == d.id or files[i : i + 1] == [said.id]]
+        if not said.include and said.id in every:
+            continue
+        places = [number for number, names in enumerate(known) if said.id in names]
         if not places:
-            names = ", ".join(files or [d.id for d in machine.disks])
+            names = ", ".join([Path(file).name for file in files] or [d.id for d in machine.disks])
             more.append(Finding("disk.unknown", Level.BLOCKER, one.id, f'there is no disk "{said.id}"', f"it has {names}"))
             continue
         disk = machine.disks[places[0]]
@@ -99,8 +158,9 @@ def _chosen(one: Resolved, machine: Machine, findings: tuple[Finding, ...]) -> D
             text = f"the disk has {disk.size} bytes, and the manifest says {said.size}"
             more.append(Finding("disk.drift", Level.WARNING, disk.id, text, "correct the manifest"))
         if not said.include:
-            kept.remove(disk)
-    return Described(replace(machine, disks=tuple(kept)), (*findings, *more), read=True)
+            text = "a machine that is made up moves with all its disks"
+            more.append(Finding("disk.left", Level.WARNING, disk.id, text, "leave include out"))
+    return Described(machine, (*findings, *more), read=True)
 
 
 def _said(source: Source, one: Resolved) -> Described:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from v2c.model import DiskPlan, Finding, Level, Machine
+from v2c.model import DiskPlan, Finding, Level, Machine, Price, Volume
 
 # Until a wave has run nobody knows its line: a copy is taken to last between 0.8 and 2 times, everything else between 0.7 and
 # 1.5 times of what was measured on one converter (bench/README.md). Assumptions, not measurements.
@@ -23,12 +23,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A machine as its source shows it, or as the manifest says (`read` is False). `failed`: it could not be read."""
+    """A machine as its source shows it, or as the manifest says (`read` is False). `failed`: it could not be read. `stores`: the
+    datastores that it lies on, as far as they are known; `volumes`: what its disks are to be at its target."""
 
     machine: Machine
     findings: tuple[Finding, ...] = ()
     read: bool = False
     failed: bool = False
+    stores: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,9 @@ class Choices:
 class MachinePlan:
     """One machine's plan. `start` and `end`: when it is cut over, as packed into its window; "" when it has none (then
     `offset_s` says how long after the wave's begin) or does not fit. `digest`: of what the manifest says of it and its source
-    shows, not of estimates or of the day on which it was planned."""
+    shows, not of estimates, of what clouds say or of the day on which it was planned. `size`: the instance type that was named,
+    or that its cloud chose when it was asked; `price`: of an hour of it, `storage`: of its disks. `reserves`: for how many hours
+    capacity would be reserved for it (0: until it is given back), None: none."""
 
     id: str
     wave: str
@@ -67,6 +72,9 @@ class MachinePlan:
     start: str = ""
     end: str = ""
     offset_s: float | None = None
+    price: Price | None = None
+    reserves: int | None = None
+    storage: Price | None = None
 
     @property
     def blocked(self) -> bool:
@@ -92,8 +100,21 @@ class WaveSum:
 
 
 @dataclass(frozen=True, slots=True)
+class Instances:
+    """So many machines that get an instance type; `hours`: for how long capacity would be reserved for them (0: until it is given
+    back), None: it would not."""
+
+    type: str
+    count: int
+    hours: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSum:
-    """What a target gets of all waves, and what is said of its quota."""
+    """What a target gets of all waves, and what is said of its quota. When its cloud was asked: `instances` by type (machines
+    without one are not among them), what an hour of all costs by list (estimates; currencies are not mixed), `unpriced`: how many
+    of them no list knows, the same of their disks (`storage`: of machines all of whose disks' types the list knows), and the
+    reservations that would be made."""
 
     name: str
     to: str
@@ -102,6 +123,12 @@ class TargetSum:
     memory_mib: int
     target_bytes: int
     findings: tuple[Finding, ...]
+    asked: bool = False
+    instances: tuple[Instances, ...] = ()
+    prices: tuple[Price, ...] = ()
+    unpriced: int = 0
+    storage: tuple[Price, ...] = ()
+    reserved: tuple[Instances, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from v2c.manifest.times import Span
 
@@ -26,6 +27,7 @@ class Piece:
     spans: tuple[Span, ...] | None
     after: tuple[str, ...] = ()
     source: str = ""
+    stores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,22 @@ def _gap(lane: list[Span], ready: datetime, lasts: timedelta) -> datetime:
 
 
 def pack(
-    pieces: Sequence[Piece], converters: int, now: datetime, waves: Mapping[str, int], sources: Mapping[str, int]
+    pieces: Sequence[Piece],
+    converters: int,
+    now: datetime,
+    waves: Mapping[str, int],
+    sources: Mapping[str, int],
+    stores: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Packed]:
-    """Each piece's place. `waves` and `sources`: how many of a wave, or of a source, may be under way at once (where limited)."""
+    """Each piece's place. `waves`, `sources` and `stores`: how many of a wave, of a source, or of a datastore may be under way at
+    once (where limited)."""
     shared: dict[tuple[str, str, bool], _Lanes] = {}
     found: dict[str, Packed] = {}
     for piece in pieces:
         window = piece.spans is not None
         own = [shared.setdefault(("converters", "", window), _Lanes(converters))]
-        for kind, name, limits in (("wave", piece.wave, waves), ("source", piece.source, sources)):
+        shares = [("wave", piece.wave, waves), ("source", piece.source, sources)]
+        for kind, name, limits in (*shares, *(("store", name, stores) for name in piece.stores)):
             if name in limits:
                 own.append(shared.setdefault((kind, name, window), _Lanes(limits[name])))
         needs = [found[id].end for id in piece.after if id in found and found[id].window == window]

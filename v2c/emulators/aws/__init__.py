@@ -20,7 +20,7 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # read when moto m
 from moto.core.base_backend import BackendDict
 from moto.s3.models import s3_backends
 
-from v2c.emulators.aws import instances
+from v2c.emulators.aws import cards, imageimports, imports, instances
 from v2c.emulators.aws.access import Access
 from v2c.emulators.aws.cloud import Cloud, Pace
 from v2c.emulators.aws.front import Front, settings
@@ -110,15 +110,19 @@ class AwsEmulator:
         found = [f"snapshot {record['SnapshotId']}" for _, record in all("snapshots")]
         found += [f"image {record['ImageId']}" for _, record in all("images")]
         found += [f"volume {record['VolumeId']}" for _, record in all("volumes")]
+        found += [f"card {card['NetworkInterfaceId']}" for _, card in all("cards") if card["Status"] != "in-use"]
         for region in {region for region, _ in all("instances")}:
             for instance in instances.instances(self.cloud, region).values():
                 if instance["State"]["Name"] not in ("terminated", "shutting-down"):
                     found.append(f"instance {instance['InstanceId']}")
         found += [f"reservation {r['CapacityReservationId']}" for _, r in all("reservations") if r["State"] == "active"]
-        for groups in instances.network(self.cloud, REGION).groups.values():
+        found += [f"import {t['ImportTaskId']}" for _, t in all("imports") if t["SnapshotTaskDetail"]["Status"] == "active"]
+        going = [t for _, t in all("image-imports") if t["Status"] not in imageimports.OVER]
+        found += [f"import {task['ImportTaskId']}" for task in going]
+        for groups in cards.network(self.cloud, REGION).groups.values():
             found += [f"group {g.id}" for g in groups.values() if g.name not in ("default", "servers")]
         for name, bucket in s3_backends[self.cloud.account]["aws"].buckets.items():
-            found += [f"object s3://{name}/{key}" for key in bucket.keys]
+            found += [f"bucket s3://{name}", *(f"object s3://{name}/{key}" for key in bucket.keys)]
             found += [f"upload s3://{name}/{upload.key_name}" for upload in bucket.multiparts.values()]
         return found
 
@@ -151,11 +155,12 @@ class AwsEmulator:
         front.seeded("users")
         self._keys = self.access.user(USER, rights())
         self._admin = self.access.user("administrator", EVERYTHING)
+        self.access.role(imports.ROLE, "vmie.amazonaws.com")
         front.region(REGION)
-        network = instances.network(self.cloud, REGION)
+        network = cards.network(self.cloud, REGION)
         front.seeded("place")
         zone = f"{REGION}a"
-        subnet = next(s for s in instances.subnets(self.cloud, REGION).values() if s.availability_zone == zone)
+        subnet = next(s for s in cards.subnets(self.cloud, REGION).values() if s.availability_zone == zone)
         group = network.create_security_group("servers", "where moved servers live", vpc_id=subnet.vpc_id)
         self._place = (subnet.id, group.id)
         front.replay()

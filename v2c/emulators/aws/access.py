@@ -30,6 +30,13 @@ class Access:
         key = backend.create_access_key(user_name=name)
         return key.access_key_id, key.secret_access_key
 
+    def role(self, name: str, service: str) -> None:
+        """A role that a service of AWS's may act under."""
+        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        roles = iam_backends[self.account]["aws"]
+        roles.create_role(name, document, "/", None, "", [], "3600")
+
     def allow(self, name: str, statements: list[dict[str, Any]]) -> None:
         """Gives a user these rights instead of those he had."""
         document = json.dumps({"Version": "2012-10-17", "Statement": statements})

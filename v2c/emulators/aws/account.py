@@ -4,13 +4,13 @@ from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
 
-from v2c.emulators.aws import instances
+from v2c.emulators.aws import cards, instances
 from v2c.emulators.aws.cloud import Call, Cloud, Operation, dry
 from v2c.emulators.aws.ebs import PENDING
 from v2c.emulators.aws.store import Record, filtered, new_id, tags_for
 from v2c.emulators.aws.wire import Refusal
 
-KINDS = {"snap": "snapshots", "ami": "images", "i": "instances", "vol": "volumes", "cr": "reservations"}
+KINDS = {"snap": "snapshots", "ami": "images", "i": "instances", "vol": "volumes", "cr": "reservations", "eni": "cards"}
 QUOTAS = {
     ("ec2", "L-1216C47A"): ("Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", instances.STANDARD_VCPUS),
     ("ebs", "L-94D7AB7D"): ("Pending snapshots", float(PENDING)),
@@ -67,8 +67,11 @@ def delete_volume(cloud: Cloud, call: Call) -> Any:
 
 
 def delete_security_group(cloud: Cloud, call: Call) -> Any:
-    """Refused while an instance is in it; else None, and moto does it."""
+    """Refused while an instance or a network interface is in it; else None, and moto does it."""
     with cloud.store.lock:
+        for card in cards.table(cloud, call.region).values():
+            if call.params.get("GroupId") in [group["GroupId"] for group in card["Groups"]]:
+                raise Refusal("DependencyViolation", f"resource {call.params['GroupId']} has a dependent object")
         for instance in instances.instances(cloud, call.region).values():
             groups = [group["GroupId"] for group in instance["SecurityGroups"]]
             if instance["State"]["Name"] != "terminated" and call.params.get("GroupId") in groups:

@@ -18,13 +18,15 @@ class Pace:
     """How long things take, in seconds: short where AWS takes minutes, never nothing, because that is what clients forget.
 
     `visible_s`: until a started snapshot can be written to. `completing_s`: a completed one's way to "completed".
-    `image_s`, `pending_s`, `ending_s`: an image's, a starting and an ending instance's. `page`: the most blocks that one page
-    of a list shows.
+    `image_s`, `card_s`, `pending_s`, `ending_s`: an image's, a network interface's, a starting and an ending instance's;
+    `import_s`: each step's of an image's import. `page`: the most blocks that one page of a list shows.
     """
 
     visible_s: float = 0.2
     completing_s: float = 0.4
     image_s: float = 0.3
+    card_s: float = 0.2
+    import_s: float = 0.1
     pending_s: float = 0.4
     ending_s: float = 0.4
     page: int = 10000

@@ -16,7 +16,7 @@ from botocore.model import OperationNotFoundError
 from moto.moto_api._internal import mock_random
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from v2c.emulators.aws import account, ebs, images, instances
+from v2c.emulators.aws import account, cards, ebs, imageimports, images, imports, instances, s3
 from v2c.emulators.aws.access import Access
 from v2c.emulators.aws.cloud import Call, Cloud, Operation
 from v2c.emulators.aws.wire import Answer, Asked, Inquiry, Refusal, answered, parameters, refused, understood
@@ -25,10 +25,17 @@ from v2c.emulators.ledger import Requests
 
 OPERATIONS: dict[str, dict[str, Operation]] = {
     "ebs": ebs.OPERATIONS,
-    "ec2": {**images.OPERATIONS, **instances.OPERATIONS, **account.EC2},
+    "ec2": {
+        **images.OPERATIONS,
+        **imports.OPERATIONS,
+        **imageimports.OPERATIONS,
+        **instances.OPERATIONS,
+        **cards.OPERATIONS,
+        **account.EC2,
+    },
     "servicequotas": account.QUOTA_OPERATIONS,
 }
-LIES = ("lost-block", "wrong-block", "wrong-checksum", "capacity")  # faults that an operation itself commits
+LIES = ("lost-block", "wrong-block", "wrong-checksum", "capacity", "unsupported-guest")  # faults that an operation itself commits
 MOTO: tuple[Any, ...] = ("ec2", "iam", "kms", "s3", "sts")
 CUT = ("reset", "outage")  # the connection is cut before the request is looked at
 _READS = ("Describe", "Get", "List", "Head")
@@ -50,7 +57,7 @@ class Front:
         asked = understood(inquiry)
         if asked is None:
             return refused("sts", Refusal("MissingAuthenticationToken", "Request is missing Authentication Token", 403), "0")
-        operation = asked.operation or f"{inquiry.method} {asked.service}"
+        operation = asked.operation or (s3.operation(inquiry) if asked.service == "s3" else f"{inquiry.method} {asked.service}")
         fault = self.faults.draw(operation)
         if fault in CUT:
             self.requests.tell(operation, "", 0, len(inquiry.body))
@@ -67,7 +74,12 @@ class Front:
                 raise published(asked.service, operation, fault)
             ours = OPERATIONS.get(asked.service, {}).get(asked.operation)
             if asked.service not in ("ec2", "ebs", "servicequotas"):
+                if asked.service == "s3":
+                    subject = s3.subject(inquiry)
                 self._check(asked, inquiry, {})
+                if asked.service == "s3":
+                    s3.living(self.cloud.account, inquiry)
+                    s3.honest(inquiry)
                 return self._by_moto(asked, inquiry), subject
             try:
                 params = parameters(asked, inquiry)
@@ -89,7 +101,7 @@ class Front:
     def _check(self, asked: Asked, inquiry: Inquiry, params: dict[str, Any]) -> None:
         actions = [f"{asked.service}:{asked.operation}"]
         if asked.service == "s3":
-            actions = ["s3:PutObject" if inquiry.method in ("PUT", "POST") else "s3:GetObject"]
+            actions = [s3.right(s3.operation(inquiry))]
         tagged = params.get("TagSpecifications") or (params.get("Tags") and asked.operation == "StartSnapshot")
         if tagged:
             actions.append("ec2:CreateTags")
@@ -148,7 +160,8 @@ class Front:
         }
         told: list[Any] = []
         body = b"".join(self._moto(environ, lambda status, headers, info=None: told.extend((status, headers))))
-        headers = tuple((n, v) for n, v in told[1] if n.lower() not in ("content-length", "date", "server", "connection"))
+        ours = {"date", "server", "connection", *(() if inquiry.method == "HEAD" else ("content-length",))}
+        headers = tuple((n, v) for n, v in told[1] if n.lower() not in ours)
         return Answer(int(told[0].split()[0]), body, headers)
 
     def _remember(self, inquiry: Inquiry) -> None:
@@ -172,6 +185,10 @@ class Front:
 
 def published(service: str, operation: str, kind: str) -> Refusal:
     """A fault in the words of the service's own documentation."""
+    if service == "s3" and kind in ("throttle", "unavailable"):
+        return Refusal("SlowDown", "Please reduce your request rate.", 503)
+    if service == "s3" and kind == "internal":
+        return Refusal("InternalError", "We encountered an internal error. Please try again.", 500)
     json_like = service in ("ebs", "servicequotas", "kms")
     if service == "ebs" and operation == "PutSnapshotBlock":
         if kind == "slow":

@@ -127,6 +127,8 @@ def _mapping(cloud: Cloud, call: Call, mapping: Record) -> Record:
     for key, kinds in (("Iops", ("io1", "io2", "gp3")), ("Throughput", ("gp3",))):
         if key in ebs and kind not in kinds:
             raise Refusal("InvalidParameterCombination", f"The parameter {key} is not supported for {kind} volumes.")
+    if kind in ("io1", "io2") and "Iops" not in ebs:
+        raise Refusal("MissingParameter", f"The parameter iops must be specified for {kind} volumes.")
     full = {"VolumeSize": size, "VolumeType": kind, "DeleteOnTermination": True, **ebs}
     full["Encrypted"] = bool(snapshot and snapshot["Encrypted"])
     return {"DeviceName": device, "Ebs": full}

@@ -5,9 +5,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from moto.ec2.models import ec2_backends
-
-from v2c.emulators.aws import types
+from v2c.emulators.aws import cards, types
+from v2c.emulators.aws.cards import network
 from v2c.emulators.aws.cloud import Call, Cloud, Operation, dry
 from v2c.emulators.aws.store import Record, filtered, new_id, tags_for
 from v2c.emulators.aws.wire import Refusal
@@ -26,18 +25,10 @@ _INSTANCE = {
     "instance-type": lambda i: [i["InstanceType"]],
     "client-token": lambda i: [i.get("ClientToken", "")],
     "subnet-id": lambda i: [i["SubnetId"]],
+    "vpc-id": lambda i: [i["VpcId"]],
+    "private-ip-address": lambda i: [i["PrivateIpAddress"]],
     "instance.group-id": lambda i: [group["GroupId"] for group in i["SecurityGroups"]],
 }
-
-
-def network(cloud: Cloud, region: str) -> Any:
-    """moto's side of EC2: subnets, security groups, key pairs."""
-    return ec2_backends[cloud.account][region]
-
-
-def subnets(cloud: Cloud, region: str) -> dict[str, Any]:
-    """moto's subnets by id."""
-    return {id: subnet for zone in network(cloud, region).subnets.values() for id, subnet in zone.items()}
 
 
 def state(instance: Record, name: str) -> Record:
@@ -76,27 +67,32 @@ def run_instances(cloud: Cloud, call: Call) -> Any:
             if token and instance.get("ClientToken") == token and not params.get("DryRun"):
                 if instance["_wanted"] != wanted:
                     raise Refusal("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent")
-                return {"ReservationId": instance["_reservation"], "OwnerId": cloud.account, "Instances": [instance]}
+                return {
+                    "ReservationId": instance["_reservation"],
+                    "OwnerId": cloud.account,
+                    "Instances": [_shown(cloud, region, instance)],
+                }
         image = cloud.store.get(region, "images", params.get("ImageId", ""), "InvalidAMIID.NotFound")
         if image["State"] != "available":
             raise Refusal("InvalidAMIID.Unavailable", f"The image ID '{image['ImageId']}' is not yet available")
         kind = types.named(params.get("InstanceType", "m1.small"))
         mode = types.fits(image, kind, params.get("InstanceType", "m1.small"))
-        card, subnet, groups = _card(cloud, call)
+        wanted_cards = cards.wanted(cloud, call, kind)
+        subnet, public = wanted_cards[0].subnet, wanted_cards[0].public
         if params.get("KeyName") and params["KeyName"] not in network(cloud, region).keypairs:
             raise Refusal("InvalidKeyPair.NotFound", f"The key pair '{params['KeyName']}' does not exist")
         limit = cloud.quotas.get("L-1216C47A", STANDARD_VCPUS)
         if types.standard(kind["InstanceType"]) and vcpus(cloud, region) + kind["VCpuInfo"]["DefaultVCpus"] > limit:
             raise Refusal("VcpuLimitExceeded", f"You have requested more vCPU capacity than your current limit of {limit:.0f}")
         tags = {what: tags_for(params, what, ("instance", "volume", "network-interface")) for what in ("instance", "volume")}
-        _reserved(cloud, call, kind["InstanceType"])
+        _reserved(cloud, call, kind["InstanceType"], image["PlatformDetails"])
         dry(call)
         if call.fault == "capacity":
             raise Refusal("InsufficientInstanceCapacity", "There is no Spot capacity ... insufficient capacity.", 500)
         id = new_id("i")
         volumes = [_volume(cloud, call, mapping, id, subnet, tags["volume"]) for mapping in _mappings(image, params)]
-        address = card.get("PrivateIpAddress") or _address(cloud, region, subnet)
-        public = card.get("AssociatePublicIpAddress", str(subnet.map_public_ip_on_launch).lower() == "true")
+        first = cards.attached(cloud, region, wanted_cards, id)[0]
+        public = str(subnet.map_public_ip_on_launch).lower() == "true" if public is None else public
         instance = {
             "InstanceId": id,
             "ImageId": image["ImageId"],
@@ -106,11 +102,11 @@ def run_instances(cloud: Cloud, call: Call) -> Any:
             "ClientToken": token,
             "SubnetId": subnet.id,
             "VpcId": subnet.vpc_id,
-            "PrivateIpAddress": address,
+            "PrivateIpAddress": first["PrivateIpAddress"],
             **({"PublicIpAddress": f"203.0.113.{len(known) % 250 + 1}"} if public else {}),
-            "SecurityGroups": [{"GroupId": group.id, "GroupName": group.name} for group in groups],
-            "NetworkInterfaces": [{"SubnetId": subnet.id, "PrivateIpAddress": address, "Status": "in-use"}],
+            "SecurityGroups": first["Groups"],
             "Placement": {"AvailabilityZone": subnet.availability_zone, "Tenancy": "default"},
+            **({"Platform": image["Platform"]} if "Platform" in image else {}),
             "RootDeviceName": image["RootDeviceName"],
             "RootDeviceType": "ebs",
             "VirtualizationType": image["VirtualizationType"],
@@ -136,41 +132,11 @@ def run_instances(cloud: Cloud, call: Call) -> Any:
         cloud.store.later(instance, cloud.pace.pending_s, **state({}, "running"))
         cloud.store.save()
         threading.Thread(target=_boot, args=(cloud, region, instance, kind, volumes), daemon=True, name=f"boot-{id}").start()
-        return {"ReservationId": instance["_reservation"], "OwnerId": cloud.account, "Instances": [instance]}
-
-
-def _card(cloud: Cloud, call: Call) -> tuple[Record, Any, list[Any]]:
-    """The first network interface as asked for, its subnet and its groups."""
-    params = call.params
-    cards = params.get("NetworkInterfaces", [])
-    if cards and ("SubnetId" in params or "SecurityGroupIds" in params or "PrivateIpAddress" in params):
-        message = "Network interfaces and an instance-level subnet ID or security groups may not be specified on the same request"
-        raise Refusal("InvalidParameterCombination", message)
-    card = dict(cards[0]) if cards else {"Groups": params.get("SecurityGroupIds", []), "SubnetId": params.get("SubnetId")}
-    if cards and card.get("DeviceIndex") != 0:
-        raise Refusal("InvalidParameterValue", "Each network interface requires a device index, and the first has index 0")
-    known = subnets(cloud, call.region)
-    if not card.get("SubnetId"):
-        card["SubnetId"] = next(id for id, subnet in known.items() if str(subnet.default_for_az).lower() == "true")
-    if card["SubnetId"] not in known:
-        raise Refusal("InvalidSubnetID.NotFound", f"The subnet ID '{card['SubnetId']}' does not exist")
-    subnet = known[card["SubnetId"]]
-    backend = network(cloud, call.region)
-    found = [backend.get_security_group_from_id(id) for id in card.get("Groups") or []]
-    if None in found:
-        raise Refusal("InvalidGroup.NotFound", f"The security group '{card['Groups'][found.index(None)]}' does not exist")
-    if any(group.vpc_id != subnet.vpc_id for group in found):
-        raise Refusal("InvalidParameter", "Security group and subnet belong to different networks.")
-    if not found:
-        found = [group for group in backend.groups[subnet.vpc_id].values() if group.name == "default"]
-    return card, subnet, found
-
-
-def _address(cloud: Cloud, region: str, subnet: Any) -> str:
-    """The first address of the subnet that no instance has (AWS keeps the first four)."""
-    taken = {i["PrivateIpAddress"] for i in instances(cloud, region).values() if i["State"]["Name"] != "terminated"}
-    hosts = (str(host) for number, host in enumerate(subnet.cidr.hosts()) if number >= 3)
-    return next(host for host in hosts if host not in taken)
+        return {
+            "ReservationId": instance["_reservation"],
+            "OwnerId": cloud.account,
+            "Instances": [_shown(cloud, region, instance)],
+        }
 
 
 def _mappings(image: Record, params: Record) -> Iterator[Record]:
@@ -204,6 +170,7 @@ def _volume(cloud: Cloud, call: Call, mapping: Record, instance: str, subnet: An
         "VolumeId": id,
         "Size": ebs["VolumeSize"],
         "VolumeType": ebs["VolumeType"],
+        **{key: ebs[key] for key in ("Iops", "Throughput") if key in ebs},
         "SnapshotId": ebs.get("SnapshotId", ""),
         "AvailabilityZone": subnet.availability_zone,
         "State": "in-use",
@@ -221,11 +188,13 @@ def _boot(cloud: Cloud, region: str, instance: Record, kind: Record, volumes: li
         order = sorted(volumes, key=lambda v: v["Attachments"][0]["Device"] != instance["RootDeviceName"])
         held = [snapshots[v["SnapshotId"]] for v in order if v["SnapshotId"] in snapshots]
         disks = [(f"disk{number}", cloud.blocks(snapshot).path) for number, snapshot in enumerate(held)]
+        nics = len(cards.of(cloud, region, instance["InstanceId"]))
     hardware = Hardware(
         platform="aws",
         firmware=Firmware.UEFI if instance["CurrentInstanceBootMode"] == "uefi" else Firmware.BIOS,
         memory_mib=kind["MemoryInfo"]["SizeInMiB"],
         vcpus=kind["VCpuInfo"]["DefaultVCpus"],
+        nics=max(1, nics),
     )
     try:
         cloud.machines.start(instance["InstanceId"], disks, hardware)
@@ -233,9 +202,16 @@ def _boot(cloud: Cloud, region: str, instance: Record, kind: Record, volumes: li
     except (V2cError, OSError) as error:
         reason = {"Code": "Server.InternalError", "Message": f"Server.InternalError: {error}"}
         instance |= {**state(instance, "terminated"), "StateReason": reason, "_next": []}
+        with cloud.store.lock:
+            cards.released(cloud, region, instance["InstanceId"])
         return
     if instance["State"]["Name"] in ("shutting-down", "terminated"):  # it was ended while it started
         cloud.machines.stop(instance["InstanceId"])
+
+
+def _shown(cloud: Cloud, region: str, instance: Record) -> Record:
+    """With its network interfaces as they are by now."""
+    return {**instance, "NetworkInterfaces": cards.of(cloud, region, instance["InstanceId"])}
 
 
 def terminate_instances(cloud: Cloud, call: Call) -> Any:
@@ -262,6 +238,7 @@ def terminate_instances(cloud: Cloud, call: Call) -> Any:
 
 
 def _release(cloud: Cloud, region: str, instance: str) -> None:
+    cards.released(cloud, region, instance)
     volumes = cloud.store.table(region, "volumes")
     for id, volume in list(volumes.items()):
         for attachment in volume["Attachments"]:
@@ -285,8 +262,8 @@ def describe_instances(cloud: Cloud, call: Call) -> Any:
     dry(call)
     with cloud.store.lock:
         found = filtered(_chosen(cloud, call), call.params.get("Filters", []), _INSTANCE)
-        shown = [{"ReservationId": i["_reservation"], "OwnerId": cloud.account, "Instances": [i]} for i in found]
-        return {"Reservations": shown}
+        shown = [(i["_reservation"], _shown(cloud, call.region, i)) for i in found]
+        return {"Reservations": [{"ReservationId": id, "OwnerId": cloud.account, "Instances": [one]} for id, one in shown]}
 
 
 def describe_instance_status(cloud: Cloud, call: Call) -> Any:
@@ -340,12 +317,12 @@ def get_console_screenshot(cloud: Cloud, call: Call) -> Any:
     return {"InstanceId": id, "ImageData": base64.b64encode(cloud.machines.screenshot(id)).decode()}
 
 
-def _reserved(cloud: Cloud, call: Call, kind: str) -> None:
+def _reserved(cloud: Cloud, call: Call, kind: str, platform: str) -> None:
     """A launch into a capacity reservation must fit it."""
     target = call.params.get("CapacityReservationSpecification", {}).get("CapacityReservationTarget", {})
     if id := target.get("CapacityReservationId", ""):
         found = cloud.store.get(call.region, "reservations", id, "InvalidCapacityReservationId.NotFound")
-        if found["State"] != "active" or found["InstanceType"] != kind:
+        if found["State"] != "active" or (found["InstanceType"], found["InstancePlatform"]) != (kind, platform):
             raise Refusal("ReservationCapacityExceeded", f"The requested reservation {id} does not have sufficient capacity")
 
 

@@ -41,6 +41,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         super().setup()
 
+    def handle_expect_100(self) -> bool:
+        """S3's clients wait for this before they send a body; it must not wait in our buffer."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     def _any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         if length > LARGEST:
@@ -66,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        if "content-length" not in {name.lower() for name, _ in answer.headers}:  # a HEAD says that of what it does not send
+            self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)

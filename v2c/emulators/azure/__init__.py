@@ -1,4 +1,5 @@
-"""Azure without an account: identity, Resource Manager (disks, machines, network, quotas) and the page blobs behind a disk's SAS.
+"""Azure without an account: identity, Resource Manager (disks, machines, network, quotas), and page blobs: those behind a disk's
+SAS, and those of a storage account.
 
 Resource Manager's double validates every request against the wire types and routes of Azure's own packages (schema.py). An
 uploaded disk is a raw file on disk; a machine made of it boots in QEMU, and its boot diagnostics are the guest's own.
@@ -15,7 +16,7 @@ from typing import Any, Self
 
 from v2c import platforms
 from v2c.emulators import tls
-from v2c.emulators.azure import disks, network, schema
+from v2c.emulators.azure import accounts, disks, network, schema
 from v2c.emulators.azure.calls import Cloud
 from v2c.emulators.azure.identity import Identity
 from v2c.emulators.azure.operations import Operations
@@ -35,6 +36,7 @@ GROUP, LOCATION = "lab", "westeurope"
 _PREFIX = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
 SUBNET = f"{_PREFIX}/providers/{network.VNET}/lab/subnets/default"
 NSG = f"{_PREFIX}/providers/{network.NSG}/lab"
+ACCOUNT = f"{_PREFIX}/providers/{accounts.KIND}/v2clab"
 
 
 def open_emulator(folder: Path, *, port: int = 0) -> "AzureEmulator":
@@ -43,8 +45,8 @@ def open_emulator(folder: Path, *, port: int = 0) -> "AzureEmulator":
 
 
 class AzureEmulator:
-    """One subscription with a resource group, a network and nothing else. `quotas` and `actions` (what its user may do) can be
-    changed while it runs."""
+    """One subscription with a resource group, a network, a storage account and nothing else. `quotas`, `actions` and
+    `data_actions` (what its user may do) can be changed while it runs."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
@@ -65,6 +67,7 @@ class AzureEmulator:
             sizes=_sizes(),
             quotas={},
             actions=["*"],
+            data_actions=["*"],
         )
         self._server: Server | None = None
         if self.cloud.store.get(SUBNET) is None:
@@ -117,21 +120,32 @@ class AzureEmulator:
             raise KeyError(id)
         return self.cloud.pages.path(found.hidden["guid"])
 
+    def blob(self, name: str) -> Path:
+        """The file of a page blob of the storage account, by "CONTAINER/NAME": a fixed VHD, its footer included."""
+        container, _, key = name.partition("/")
+        found = self.cloud.store.get(f"{ACCOUNT}/blobServices/default/containers/{container}/blobs/{key}")
+        if found is None:
+            raise KeyError(name)
+        return self.cloud.pages.path(found.hidden["guid"])
+
     def resources(self, kind: str) -> list[dict[str, Any]]:
         """All resources whose type ends so ("disks"), as a GET shows them."""
         return [r.shown for r in self.cloud.store.all() if r.shown["type"].endswith(f"/{kind}")]
 
     def _furnish(self) -> None:
-        """A resource group, a network with a subnet, a security group."""
+        """A resource group, a network with a subnet, a security group, a storage account."""
         made = {"location": LOCATION, "tags": {}}
         for id, kind, properties in (
             (_PREFIX, "Microsoft.Resources/resourceGroups", {}),
             (SUBNET.partition("/subnets/")[0], network.VNET, {"addressSpace": {"addressPrefixes": ["10.20.0.0/16"]}}),
             (SUBNET, network.SUBNET, {"addressPrefix": "10.20.0.0/24"}),
             (NSG, network.NSG, {"securityRules": []}),
+            (ACCOUNT, accounts.KIND, {"isHnsEnabled": False}),
         ):
             shown = {"id": id, "name": id.rpartition("/")[2], "type": kind, **made}
             shown["properties"] = {"provisioningState": "Succeeded", **properties}
+            if kind == accounts.KIND:
+                shown |= {"kind": "StorageV2", "sku": {"name": "Standard_LRS", "tier": "Standard"}}
             self.cloud.store.save(Resource(shown, {"furniture": True}))
 
 

@@ -28,6 +28,7 @@ class Cloud:
     sizes: Mapping[str, dict[str, Any]]
     quotas: dict[str, int]
     actions: list[str]
+    data_actions: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +95,19 @@ def unchanged(before: Resource, after: dict[str, Any], *path: str) -> None:
         old, new = (old or {}).get(key), (new or {}).get(key)
     if new is not None and old != new:
         raise Refusal(409, "PropertyChangeNotAllowed", f"Changing property '{'.'.join(path[1:])}' is not allowed.")
+
+
+def put(cloud: Cloud, call: Call, resource: Resource, *, status: int = 201) -> Answer:
+    """Keeps what a PUT makes or changes, and answers: `status` when it is new, 200 when it was there."""
+    there = cloud.store.get(resource.id) is not None
+    cloud.store.save(resource)
+    shown = resource.shown
+    return cloud.operations.begin(call.base, cloud.subscription, lambda: shown, status=200 if there else status, body=shown)
+
+
+def adopted(cloud: Cloud, call: Call, before: Resource, *fixed: tuple[str, ...]) -> Answer:
+    """The answer to a PUT of what is there already: nothing changes but the tags, and of what is `fixed` nothing may."""
+    for path in fixed:
+        unchanged(before, call.body, *path)
+    before.shown["tags"] = call.body.get("tags", before.shown.get("tags", {}))
+    return put(cloud, call, before)

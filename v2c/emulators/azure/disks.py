@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from v2c.emulators.azure import vhd
+from v2c.emulators.azure import accounts, calls, vhd
 from v2c.emulators.azure.answers import Answer, Refusal, in_json
-from v2c.emulators.azure.calls import Call, Cloud, existing, known, listed, made, unchanged
+from v2c.emulators.azure.calls import Call, Cloud, existing, known, listed, made
 from v2c.emulators.azure.pages import Blob
 from v2c.emulators.azure.store import Resource
 
@@ -23,18 +23,21 @@ SKUS = {"Standard_LRS", "StandardSSD_LRS", "Premium_LRS", "Premium_ZRS", "Standa
 
 
 def put(cloud: Cloud, call: Call) -> Answer:
-    """Makes a disk for upload, a copy of another, or an empty one. The same body again changes nothing."""
+    """Makes a disk for upload, a copy of another, or one of a page blob. The same body again changes nothing."""
     name = call.names["diskname"]
     before = cloud.store.get(call.id(KIND, name))
     if before is not None:
-        for path in (("location",), ("properties", "creationData"), ("properties", "hyperVGeneration")):
-            unchanged(before, call.body, *path)
-        before.shown["tags"] = call.body.get("tags", before.shown.get("tags", {}))
-        cloud.store.save(before)
-        return cloud.operations.begin(call.base, cloud.subscription, lambda: before.shown, body=before.shown)
+        fixed = (
+            ("location",),
+            ("properties", "creationData"),
+            ("properties", "hyperVGeneration"),
+            ("properties", "securityProfile"),
+        )
+        return calls.adopted(cloud, call, before, *fixed)
     disk = made(cloud, call, KIND, name)
     if (sku := disk.shown.setdefault("sku", {"name": "Standard_LRS"}).get("name")) not in SKUS:
         raise Refusal(400, "InvalidParameter", f"The value '{sku}' of parameter 'sku.name' is invalid.")
+    _secured(cloud, disk)
     blob = disk.hidden["guid"]
     creation = disk.properties.get("creationData", {})
     option = creation.get("createOption")
@@ -53,16 +56,62 @@ def put(cloud: Cloud, call: Call) -> Answer:
         sound(source)
         cloud.pages.copy(source.hidden["guid"], blob)
         disk.hidden["footer"] = source.hidden["footer"]
-        for key in ("osType", "hyperVGeneration", "supportedCapabilities"):
+        for key in ("osType", "hyperVGeneration", "supportedCapabilities", "securityProfile"):
             if key in source.properties:
                 disk.properties.setdefault(key, source.properties[key])
         disk.properties["diskState"] = "Unattached"
         held = source.properties["diskSizeBytes"]
+    elif option == "Import":
+        return _imported(cloud, call, disk)
     else:
         raise Refusal(400, "InvalidParameter", f"createOption '{option}' is not one that this double has.")
     disk.properties.update(diskSizeBytes=held, diskSizeGB=-(-held // GIB), uniqueId=blob)
-    cloud.store.save(disk)
-    return cloud.operations.begin(call.base, cloud.subscription, lambda: disk.shown, body=disk.shown)
+    return calls.put(cloud, call, disk, status=202)
+
+
+def security(disk: Resource) -> str:
+    """What machines a disk boots."""
+    return str(disk.properties.get("securityProfile", {}).get("securityType", "Standard"))
+
+
+def _secured(cloud: Cloud, disk: Resource) -> None:
+    """A security type is said of disks that an operating system of generation 2 boots from (DiskSecurityProfile, trusted-launch);
+    a copy has that of its source."""
+    about, kind = disk.properties, security(disk)
+    source = cloud.store.get(about.get("creationData", {}).get("sourceResourceId", ""))
+    if source is not None and "securityProfile" in about and security(source) != kind:
+        text = f"The security type {kind} is not that of the source disk, {security(source)}."
+        raise Refusal(400, "InvalidParameter", text)
+    if kind == "Standard":
+        return
+    if not about.get("osType") or about.get("hyperVGeneration") != "V2":
+        text = f"Security type {kind} is only for OS disks whose hyperVGeneration is V2."
+        raise Refusal(400, "InvalidParameter", text)
+
+
+def _imported(cloud: Cloud, call: Call, disk: Resource) -> Answer:
+    """A disk of a page blob, if that is a fixed VHD; else the operation fails, and there is no disk."""
+    blob = accounts.imported(cloud, disk.properties["creationData"], call.base)
+    size, where = blob.size - vhd.FOOTER, disk.properties["creationData"]["sourceUri"]
+
+    def work() -> object:
+        if size <= 0 or size % MIB:
+            text = f"The VHD '{where}' has an unsupported virtual size of {size} bytes. The size must be a whole number (in MBs)."
+            raise Refusal(400, "InvalidVhd", text)
+        footer = blob.read(size, size + vhd.FOOTER)
+        if wrong := vhd.complaint(footer, size):
+            text = f"The disk '{disk.shown['name']}' with blob {where} is not a supported VHD: {wrong}."
+            raise Refusal(400, "InvalidVhd", text)
+        with cloud.store.lock:
+            cloud.pages.imported(blob, disk.hidden["guid"], size)
+            disk.hidden["footer"] = footer.hex()
+            disk.properties.update(diskState="Unattached", diskSizeBytes=size, diskSizeGB=-(-size // GIB))
+            disk.properties["uniqueId"] = disk.hidden["guid"]
+            cloud.store.save(disk)
+        return disk.shown
+
+    creating = {**disk.shown, "properties": {**disk.properties, "provisioningState": "Creating"}}
+    return cloud.operations.begin(call.base, cloud.subscription, work, body=creating)
 
 
 def patch(cloud: Cloud, call: Call) -> Answer:

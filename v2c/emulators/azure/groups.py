@@ -2,12 +2,19 @@
 
 from typing import Any
 
-from v2c.emulators.azure import vms
+from v2c.emulators.azure import calls, vms
 from v2c.emulators.azure.answers import Answer, Refusal, in_json
 from v2c.emulators.azure.calls import Call, Cloud, existing, known, listed, made
 from v2c.emulators.azure.store import Resource
 
-RESERVATION = f"{vms.GROUP}/capacityReservations"
+# kinds of disks and one of their sizes, as resource SKUs tell them: this location has no zone-redundant ones
+DISKS = (
+    ("Standard_LRS", "S10"),
+    ("StandardSSD_LRS", "E10"),
+    ("Premium_LRS", "P10"),
+    ("PremiumV2_LRS", "P"),
+    ("UltraSSD_LRS", "U"),
+)
 
 
 def group_put(cloud: Cloud, call: Call) -> Answer:
@@ -56,7 +63,7 @@ def group_resources(cloud: Cloud, call: Call) -> Answer:
 
 def permissions(cloud: Cloud, call: Call) -> Answer:
     """What the caller may do here."""
-    granted = {"actions": cloud.actions, "notActions": [], "dataActions": [], "notDataActions": []}
+    granted = {"actions": cloud.actions, "notActions": [], "dataActions": cloud.data_actions, "notDataActions": []}
     return in_json(200, {"value": [granted]})
 
 
@@ -83,7 +90,13 @@ def skus(cloud: Cloud, call: Call) -> Answer:
     """The sizes in the catalogue's own words."""
     if f"'{cloud.location}'" not in call.query.get("$filter", f"'{cloud.location}'"):
         return in_json(200, {"value": []})
-    return in_json(200, {"value": [_sku(cloud, name, size) for name, size in sorted(cloud.sizes.items())]})
+    disks = [_disk_sku(cloud, kind, size) for kind, size in DISKS]
+    return in_json(200, {"value": [*disks, *(_sku(cloud, name, size) for name, size in sorted(cloud.sizes.items()))]})
+
+
+def _disk_sku(cloud: Cloud, kind: str, size: str) -> dict[str, Any]:
+    where = {"locations": [cloud.location], "locationInfo": [{"location": cloud.location, "zones": [], "zoneDetails": []}]}
+    return {"resourceType": "disks", "name": kind, "tier": kind.partition("_")[0], "size": size, **where, "restrictions": []}
 
 
 def _sku(cloud: Cloud, name: str, size: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +110,7 @@ def _sku(cloud: Cloud, name: str, size: dict[str, Any]) -> dict[str, Any]:
         "AcceleratedNetworkingEnabled": size["accelerated"],
         "PremiumIO": True,
         "CpuArchitectureType": size.get("architecture", "x64"),
+        **({} if size.get("trusted_launch", True) else {"TrustedLaunchDisabled": True}),
     }
     restricted = {"type": "Location", "values": [cloud.location], "reasonCode": "NotAvailableForSubscription"}
     return {
@@ -131,6 +145,8 @@ def reservation_group_delete(cloud: Cloud, call: Call) -> Answer:
     id = call.id(vms.GROUP, call.names["capacityreservationgroupname"])
     if cloud.store.get(id) is None:
         return Answer(204)
+    if any(vms.bound(vm).lower() == id.lower() for vm in cloud.store.all() if vm.shown["type"] == vms.KIND):
+        raise Refusal(409, "OperationNotAllowed", "The capacity reservation group is associated with virtual machines.")
     if list(cloud.store.below(f"{id}/capacityReservations")):
         raise Refusal(409, "OperationNotAllowed", "The capacity reservation group still has capacity reservations.")
     cloud.store.remove(id)
@@ -142,7 +158,7 @@ def reservation_put(cloud: Cloud, call: Call) -> Answer:
     group = known(cloud, call, vms.GROUP, call.names["capacityreservationgroupname"])
     name = f"{group.shown['name']}/capacityReservations/{call.names['capacityreservationname']}"
     reservation = made(cloud, call, vms.GROUP, name)
-    reservation.shown |= {"name": call.names["capacityreservationname"], "type": RESERVATION}
+    reservation.shown |= {"name": call.names["capacityreservationname"], "type": vms.RESERVATION}
     wanted = call.body["sku"]
     size = cloud.sizes.get(wanted.get("name", ""))
     if size is None or size.get("restricted"):
@@ -151,10 +167,7 @@ def reservation_put(cloud: Cloud, call: Call) -> Answer:
         raise Refusal(
             409, "OperationNotAllowed", "Operation could not be completed as it results in exceeding approved cores quota."
         )
-    before = cloud.store.get(reservation.id)
-    cloud.store.save(reservation)
-    shown = reservation.shown
-    return cloud.operations.begin(call.base, cloud.subscription, lambda: shown, status=200 if before else 201, body=shown)
+    return calls.put(cloud, call, reservation)
 
 
 def reservation_get(cloud: Cloud, call: Call) -> Answer:
@@ -169,7 +182,12 @@ def reservation_list(cloud: Cloud, call: Call) -> Answer:
 
 def reservation_delete(cloud: Cloud, call: Call) -> Answer:
     name = f"{call.names['capacityreservationgroupname']}/capacityReservations/{call.names['capacityreservationname']}"
-    if cloud.store.get(call.id(vms.GROUP, name)) is None:
+    found = cloud.store.get(call.id(vms.GROUP, name))
+    if found is None:
         return Answer(204)
+    id = call.id(vms.GROUP, call.names["capacityreservationgroupname"])
+    users = [vm for vm in cloud.store.all() if vm.shown["type"] == vms.KIND and vms.bound(vm).lower() == id.lower()]
+    if found.shown["sku"].get("capacity", 0) and any(vm.hidden["power"] != "deallocated" for vm in users):
+        raise Refusal(409, "OperationNotAllowed", "The capacity reservation is used by virtual machines.")
     cloud.store.remove(call.id(vms.GROUP, name))
     return cloud.operations.begin(call.base, cloud.subscription, lambda: None)

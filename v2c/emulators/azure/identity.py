@@ -49,8 +49,8 @@ class Identity:
         claims = {"aud": audience, "appid": self.client, "tid": self.tenant, "exp": int(time.time()) + self.lifetime_s}
         return in_json(200, {"token_type": "Bearer", "expires_in": self.lifetime_s, "access_token": self._signed(claims)})
 
-    def believes(self, headers: Mapping[str, str]) -> str:
-        """Why the request's bearer token is not believed, as ARM's error code; empty: it is."""
+    def believes(self, headers: Mapping[str, str], audience: str = "") -> str:
+        """Why the request's bearer token is not believed, as ARM's error code; empty: it is. `audience`: for whom it must be."""
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind != "Bearer":
             return "AuthenticationFailed"
@@ -61,6 +61,8 @@ class Identity:
             return "InvalidAuthenticationToken"
         if not hmac.compare_digest(self._signed(told), token):
             return "InvalidAuthenticationToken"
+        if audience and told["aud"] != audience:
+            return "InvalidAuthenticationTokenAudience"
         return "ExpiredAuthenticationToken" if told["exp"] < time.time() else ""
 
     def _signed(self, claims: Mapping[str, object]) -> str:

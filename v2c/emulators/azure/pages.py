@@ -1,4 +1,4 @@
-"""The storage service behind a managed disk's SAS: page blobs that exist already, as the disk service makes them.
+"""Page blobs: those behind a managed disk's SAS, which exist already as the disk service makes them, and those of an account.
 
 Ours and not Azurite's: a disk's SAS can be revoked, its blob has the VHD's exact length and cannot be made or resized, pages
 over 4 MiB or beyond its end must be refused, and answers must fail on demand; Azurite does none of it (its gaps are shown in
@@ -34,12 +34,18 @@ class Blob:
     def __init__(self, path: Path, tail: bytes = b"") -> None:
         self.path, self.tail = path, tail
         self.ranges = Ranges(path.with_suffix(".ranges"))
-        self.changed = time.time()
+        self.changed = path.stat().st_mtime_ns / 1e9
 
     @property
     def size(self) -> int:
         """Bytes, the tail's too."""
         return self.path.stat().st_size + len(self.tail)
+
+    def touch(self) -> None:
+        """It is another version now, with another ETag, after a restart too."""
+        now = time.time_ns() // 1000 * 1000
+        os.utime(self.path, ns=(now, now))
+        self.changed = now / 1e9
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes [start, end)."""
@@ -74,6 +80,17 @@ class Pages:
         """Another name for what a finished disk holds: nothing writes to either again."""
         os.link(self.path(source), self.path(name))
         shutil.copyfile(self.path(source).with_suffix(".ranges"), self.path(name).with_suffix(".ranges"))
+
+    def imported(self, source: Blob, name: str, size: int) -> None:
+        """A blob of `size` bytes with what the source holds so far: a copy, since the source may be written again."""
+        self.create(name, size)
+        made = self.open(name)
+        with made.path.open("r+b") as file:
+            for start, end in source.ranges.within(0, size):
+                for at in range(start, end, MOST):
+                    file.seek(at)
+                    file.write(source.read(at, min(at + MOST, end)))
+                made.ranges.wrote(start, end)
 
     def open(self, name: str, tail: bytes = b"") -> Blob:
         """The blob."""
@@ -110,18 +127,18 @@ class Pages:
             if body:
                 raise Refusal(400, "InvalidHeaderValue", "a clear has no body")
             self._clear(blob, start, end)
-            return Answer(201, headers=_told(blob))
+            return Answer(201, headers=version(blob))
         if operation == "GetPageRanges":
             start, end = _bounds(headers, blob.size) if asked(headers) else (0, blob.size)
             parts = "".join(
                 f"<PageRange><Start>{a}</Start><End>{b - 1}</End></PageRange>" for a, b in blob.ranges.within(start, end)
             )
             text = f'<?xml version="1.0" encoding="utf-8"?><PageList>{parts}</PageList>'
-            more = {**_told(blob), "x-ms-blob-content-length": str(blob.size)}
+            more = {**version(blob), "x-ms-blob-content-length": str(blob.size)}
             return Answer(200, text.encode(), more, "application/xml")
         if operation == "GetBlob":
             return self._get(blob, headers)
-        more = {**_told(blob), "x-ms-blob-type": "PageBlob", "Accept-Ranges": "bytes"}
+        more = {**version(blob), "x-ms-blob-type": "PageBlob", "Accept-Ranges": "bytes"}
         return Answer(200, b"", more, "application/octet-stream", length=blob.size)
 
     def _put(self, blob: Blob, headers: Mapping[str, str], body: bytes, lose: str) -> Answer:
@@ -142,8 +159,8 @@ class Pages:
             finally:
                 os.close(descriptor)
             blob.ranges.wrote(start, end)
-            blob.changed = time.time()
-        return Answer(201, headers={**_told(blob), "Content-MD5": digest, "x-ms-request-server-encrypted": "true"})
+            blob.touch()
+        return Answer(201, headers={**version(blob), "Content-MD5": digest, "x-ms-request-server-encrypted": "true"})
 
     @staticmethod
     def _clear(blob: Blob, start: int, end: int) -> None:
@@ -156,7 +173,7 @@ class Pages:
         finally:
             os.close(descriptor)
         blob.ranges.cleared(start, end)
-        blob.changed = time.time()
+        blob.touch()
 
     @staticmethod
     def _get(blob: Blob, headers: Mapping[str, str]) -> Answer:
@@ -168,7 +185,7 @@ class Pages:
         if end - start > 64 << 20:
             raise Refusal(400, "InvalidInput", "this double answers at most 64 MiB at once")
         body = blob.read(start, end)
-        more = {**_told(blob), "x-ms-blob-type": "PageBlob", "Accept-Ranges": "bytes"}
+        more = {**version(blob), "x-ms-blob-type": "PageBlob", "Accept-Ranges": "bytes"}
         if not wanted:
             return Answer(200, body, more, "application/octet-stream")
         if headers.get("x-ms-range-get-content-md5") == "true":
@@ -194,6 +211,12 @@ def asked(headers: Mapping[str, str]) -> re.Match[str] | None:
     return _RANGE.fullmatch(headers.get("x-ms-range") or headers.get("range") or "")
 
 
+def first(headers: Mapping[str, str]) -> str:
+    """Where the range begins that a request names; empty: it names none."""
+    wanted = asked(headers)
+    return wanted[1] if wanted else ""
+
+
 def _bounds(headers: Mapping[str, str], size: int) -> tuple[int, int]:
     """The range of pages that a request is about, half-open."""
     wanted = asked(headers)
@@ -205,6 +228,7 @@ def _bounds(headers: Mapping[str, str], size: int) -> tuple[int, int]:
     return start, end
 
 
-def _told(blob: Blob) -> dict[str, str]:
+def version(blob: Blob) -> dict[str, str]:
+    """What every answer says of the blob's version."""
     tag = f'"0x{int(blob.changed * 1e6):X}"'
     return {"ETag": tag, "Last-Modified": formatdate(blob.changed, usegmt=True), "x-ms-blob-sequence-number": "0"}

@@ -29,6 +29,7 @@ OPERATIONS: Mapping[str, tuple[str, str, str]] = {
     "disks.grant": ("compute", "disks_grant_access", "GrantAccessData"),
     "disks.revoke": ("compute", "disks_revoke_access", ""),
     "vms.put": ("compute", "virtual_machines_create_or_update", "VirtualMachine"),
+    "vms.patch": ("compute", "virtual_machines_update", "VirtualMachineUpdate"),
     "vms.get": ("compute", "virtual_machines_get", ""),
     "vms.list": ("compute", "virtual_machines_list", ""),
     "vms.delete": ("compute", "virtual_machines_delete", ""),
@@ -55,6 +56,7 @@ OPERATIONS: Mapping[str, tuple[str, str, str]] = {
     "nsgs.list": ("network", "network_security_groups_list", ""),
     "nsgs.delete": ("network", "network_security_groups_delete", ""),
     "subnets.get": ("network", "subnets_get", ""),
+    "vnets.address": ("network", "virtual_networks_check_ip_address_availability", ""),
 }
 _GROUP = r"/subscriptions/(?P<subscriptionid>[^/]+)/resourcegroups/(?P<resourcegroupname>[^/]+)"
 # azure-mgmt-resource and azure-mgmt-authorization: their clients send these versions
@@ -63,7 +65,17 @@ WRITTEN = {
     "resourcegroups.get": ("GET", _GROUP, ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
     "resourcegroups.delete": ("DELETE", _GROUP, ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
     "resources.list": ("GET", _GROUP + r"/resources", ("2025-04-01", "2024-11-01", "2022-09-01", "2021-04-01")),
-    "permissions.list": ("GET", _GROUP + r"/providers/microsoft\.authorization/permissions", ("2022-04-01", "2018-07-01")),
+    "permissions.list": (
+        "GET",
+        _GROUP + r"(/providers/microsoft\.storage/storageaccounts/[^/]+)?/providers/microsoft\.authorization/permissions",
+        ("2022-04-01", "2018-07-01"),
+    ),
+    # azure-mgmt-storage, which is not installed: its clients send these versions
+    "accounts.list": (
+        "GET",
+        r"/subscriptions/(?P<subscriptionid>[^/]+)/providers/microsoft\.storage/storageaccounts",
+        ("2024-01-01", "2023-05-01"),
+    ),
 }
 OPEN = {"VirtualMachineSizeTypes"}  # the models list sizes of 2017 only; the rest come from the catalogue
 # The fields that a resource group's body may have (azure-mgmt-resource has no wire types).
@@ -113,14 +125,24 @@ def complaints(route: Route, body: object) -> list[str]:
         return [f"$.{key}: unknown property of ResourceGroup" for key in sorted(unknown)]
     types = import_module(f"azure.mgmt.{route.package}.types")
     models = import_module(f"azure.mgmt.{route.package}.models")
+    if route.method == "PATCH":  # null takes a member away (RFC 7396)
+        body = _without_nulls(body)
     return list(_check(getattr(types, route.body), body, "$", types, models))
+
+
+def _without_nulls(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(item) for key, item in value.items() if item is not None}
 
 
 def _built(operation: str) -> Route:
     package, builder, body = OPERATIONS[operation]
     build = getattr(import_module(f"azure.mgmt.{package}.operations._operations"), f"build_{builder}_request")
-    words = [p.name for p in inspect.signature(build).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    request = build(*(f"zz{word.replace('_', '')}zz" for word in words))
+    parameters = inspect.signature(build).parameters.values()
+    words = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    query = {p.name: "any" for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}  # what it must be asked with
+    request = build(*(f"zz{word.replace('_', '')}zz" for word in words), **query)
     parts = urlsplit(request.url)
     pattern = re.sub(r"zz(\w+?)zz", r"(?P<\1>[^/]+)", re.escape(parts.path))
     version = parse_qs(parts.query)["api-version"][0]

@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from v2c.emulators.azure import disks, groups, network, pages, schema, vms
+from v2c.emulators.azure import accounts, disks, groups, network, pages, schema, vms
 from v2c.emulators.azure.answers import Answer, Refusal, in_json, of_arm, of_storage
 from v2c.emulators.azure.calls import Call, Cloud
 from v2c.emulators.azure.identity import Identity
@@ -27,6 +27,7 @@ OPERATIONS: Mapping[str, Callable[[Cloud, Call], Answer]] = {
     "disks.grant": disks.grant,
     "disks.revoke": disks.revoke,
     "vms.put": vms.put,
+    "vms.patch": vms.patch,
     "vms.get": vms.get,
     "vms.list": vms.all_of,
     "vms.delete": vms.delete,
@@ -53,19 +54,23 @@ OPERATIONS: Mapping[str, Callable[[Cloud, Call], Answer]] = {
     "nsgs.list": network.nsg_list,
     "nsgs.delete": network.nsg_delete,
     "subnets.get": network.subnet_get,
+    "vnets.address": network.address_check,
     "resourcegroups.put": groups.group_put,
     "resourcegroups.get": groups.group_get,
     "resourcegroups.delete": groups.group_delete,
     "resources.list": groups.group_resources,
     "permissions.list": groups.permissions,
+    "accounts.list": accounts.all_of,
 }
 KINDS = ("throttle", "busy", "internal", "reset", "lost-answer", "slow", "expired")
 SLOW_S = 0.5
 _HEADER = {"x-ms-request-id": "00000000-0000-0000-0000-000000000000", "x-ms-version": "2026-10-06"}
 
 
-def refused(kind: str, storage: bool) -> Refusal | None:
-    """The published failure behind a kind of fault; None: the connection is what fails."""
+def refused(kind: str, storage: bool, challenge: str = "") -> Refusal | None:
+    """The published failure behind a kind of fault; None: the connection is what fails. `challenge`: of a storage account."""
+    if kind == "expired" and challenge:
+        return _unbelieved(challenge)
     if kind in ("busy", "throttle", "outage") and storage:
         return Refusal(
             503, "ServerBusy", "The server is currently unable to receive requests. Please retry.", {"Retry-After": "1"}
@@ -83,6 +88,11 @@ def refused(kind: str, storage: bool) -> Refusal | None:
     return None
 
 
+def _unbelieved(challenge: str) -> Refusal:
+    text = "Server failed to authenticate the request. Please refer to the information in the www-authenticate header."
+    return Refusal(401, "InvalidAuthenticationInfo", text, {"WWW-Authenticate": challenge})
+
+
 class Server(ThreadingHTTPServer):
     """Serves until `close`; then every connection is cut."""
 
@@ -94,6 +104,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.context, self.cloud, self.identity, self.faults, self.requests = context, cloud, identity, faults, requests
         self.base = f"https://127.0.0.1:{self.server_address[1]}"
+        self.challenge = (
+            f"Bearer authorization_uri={self.base}/{identity.tenant}/oauth2/authorize resource_id={accounts.AUDIENCE}"
+        )
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="v2c-azure", daemon=True)
@@ -142,13 +155,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(of_storage(Refusal(413, "RequestBodyTooLarge", "The request body is too large.")))
             return
         self.data = self.rfile.read(length)
-        storage = parts.path.startswith(("/md-impexp-", "/bootdiag/"))
+        account = parts.path.startswith(accounts.PLACE)
+        storage = account or parts.path.startswith(("/md-impexp-", "/bootdiag/"))
         name, subject, work = self._route(parts.path, storage)
         kind = self.server.faults.draw(name)
-        refusal = refused(kind, storage)
+        refusal = refused(kind, storage, self.server.challenge if account else "")
         if kind == "slow":
             time.sleep(SLOW_S)
-        if kind == "expired" and name in ("PutPage", "ClearPages", "GetPageRanges", "GetBlob"):
+        if kind == "expired" and not account and name in ("PutPage", "ClearPages", "GetPageRanges", "GetBlob"):
             self._expire(parts.path)
         if kind == "reset":
             self._cut(name, subject)
@@ -174,6 +188,11 @@ class _Handler(BaseHTTPRequestHandler):
         server, words = self.server, path.strip("/").split("/")
         if storage and words[0] == "bootdiag":
             return "Diagnostics", words[-1], lambda _: vms.shown(server.cloud, words[1], words[-1], self.query, self.told)
+        if storage and path.startswith(accounts.PLACE):
+            name = accounts.operation(self.command, self.query, self.told)
+            at = pages.first(self.told) if name in ("PutPage", "ClearPages", "GetBlob") else ""
+            subject = "/".join([*map(unquote, words[1:]), at]).rstrip("/")
+            return name or "Storage", subject, lambda kind: self._account(name, words, kind)
         if storage:
             name = pages.operation(self.command, self.query, self.told)
             return name or "Storage", self._subject(words), lambda kind: self._pages(name, words, kind)
@@ -191,8 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _subject(self, words: list[str]) -> str:
         disk = next((d for d in self.server.cloud.store.all() if d.hidden.get("guid") == (words[1:2] or [""])[0]), None)
-        at = self.told.get("x-ms-range", self.told.get("range", "")).removeprefix("bytes=").partition("-")[0]
-        return f"{disk.shown['name'] if disk else '?'}/{at}"
+        return f"{disk.shown['name'] if disk else '?'}/{pages.first(self.told)}"
 
     def _expire(self, path: str) -> None:
         words = path.strip("/").split("/")
@@ -205,6 +223,14 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(403, "AuthorizationPermissionMismatch", "This request is not authorized to perform this operation.")
         _, blob = disks.opened(self.server.cloud, words[1], self.query, name)
         return self.server.cloud.pages.answer(name, blob, self.told, self.data, lose=kind if kind in ("lost", "rotten") else "")
+
+    def _account(self, name: str, words: list[str], kind: str) -> Answer:
+        if self.server.identity.believes(self.told, accounts.AUDIENCE):
+            raise _unbelieved(self.server.challenge)
+        account, container = words[0].removeprefix(accounts.PLACE[1:]), words[1] if len(words) > 1 else ""
+        key, lose = unquote("/".join(words[2:])), kind if kind in ("lost", "rotten") else ""
+        asked = accounts.Asked(name, account, container, key, self.query, self.told, self.data, lose)
+        return accounts.answer(self.server.cloud, asked)
 
     def _believed(self) -> None:
         if why := self.server.identity.believes(self.told):

@@ -4,15 +4,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from v2c.emulators.azure import disks, network, pages
+from v2c.emulators.azure import calls, disks, network, pages
 from v2c.emulators.azure.answers import Answer, Refusal, in_json
-from v2c.emulators.azure.calls import Call, Cloud, existing, known, listed, made, unchanged
+from v2c.emulators.azure.calls import Call, Cloud, existing, known, listed, made
 from v2c.emulators.azure.store import Resource
 from v2c.emulators.machines import Hardware
 from v2c.model import Firmware
 
 KIND = "Microsoft.Compute/virtualMachines"
 GROUP = "Microsoft.Compute/capacityReservationGroups"
+RESERVATION = f"{GROUP}/capacityReservations"
 SAS_MINUTES = (1, 1440)
 
 
@@ -21,9 +22,8 @@ def put(cloud: Cloud, call: Call) -> Answer:
     name = call.names["vmname"]
     before = cloud.store.get(call.id(KIND, name))
     if before is not None:
-        for path in (("location",), ("properties", "storageProfile", "osDisk", "managedDisk"), ("properties", "networkProfile")):
-            unchanged(before, call.body, *path)
-        return cloud.operations.begin(call.base, cloud.subscription, lambda: before.shown, status=200, body=before.shown)
+        fixed = (("location",), ("properties", "storageProfile", "osDisk", "managedDisk"), ("properties", "networkProfile"))
+        return calls.adopted(cloud, call, before, *fixed)
     vm = made(cloud, call, KIND, name)
     about = vm.properties
     if "osProfile" in about or "imageReference" in about.get("storageProfile", {}):
@@ -48,6 +48,30 @@ def put(cloud: Cloud, call: Call) -> Answer:
             cloud.store.save(nic)
         cloud.store.save(vm)
     return cloud.operations.begin(call.base, cloud.subscription, lambda: _boot(cloud, vm), status=201, body=vm.shown)
+
+
+def patch(cloud: Cloud, call: Call) -> Answer:
+    """Tags, and the machine's capacity reservation: given back while it runs only when nothing is reserved any more
+    (capacity-reservation-remove-vm)."""
+    vm = known(cloud, call, KIND, call.names["vmname"])
+    wanted = call.body.get("properties", {})
+    if set(wanted) - {"capacityReservation"}:
+        raise Refusal(400, "InvalidParameter", "This double changes a machine's tags and its capacity reservation only.")
+    if "capacityReservation" in wanted:
+        group = (wanted["capacityReservation"] or {}).get("capacityReservationGroup") or {}
+        if group.get("id"):
+            raise Refusal(409, "OperationNotAllowed", "A regional machine that runs cannot be associated with a reservation.")
+        if _reserved(cloud, vm) and vm.hidden["power"] != "deallocated":
+            raise Refusal(409, "OperationNotAllowed", "The machine uses a reservation whose quantity is not zero.")
+        vm.properties.pop("capacityReservation", None)
+    vm.shown["tags"] = call.body.get("tags", vm.shown.get("tags", {}))
+    cloud.store.save(vm)
+    return cloud.operations.begin(call.base, cloud.subscription, lambda: vm.shown, status=200, body=vm.shown)
+
+
+def bound(vm: Resource) -> str:
+    """The id of the reservation group that a machine is associated with; empty: none."""
+    return str(vm.properties.get("capacityReservation", {}).get("capacityReservationGroup", {}).get("id") or "")
 
 
 def get(cloud: Cloud, call: Call) -> Answer:
@@ -150,12 +174,15 @@ def _boot(cloud: Cloud, vm: Resource) -> object:
         held.append((disk.shown["name"], cloud.pages.path(disk.hidden["guid"])))
     size = _size(cloud, vm.properties)
     generation = existing(cloud, profile["osDisk"]["managedDisk"]["id"], disks.KIND).properties.get("hyperVGeneration", "V1")
+    uefi = vm.properties.get("securityProfile", {}).get("uefiSettings", {})
     hardware = Hardware(
         "azure",
         Firmware.UEFI if generation == "V2" else Firmware.BIOS,
         memory_mib=int(size["memory_mib"]),
         vcpus=int(size["vcpus"]),
         nics=len(vm.properties["networkProfile"]["networkInterfaces"]),
+        secure_boot=bool(uefi.get("secureBootEnabled")),
+        tpm=bool(uefi.get("vTpmEnabled")),
     )
     cloud.machines.start(vm.hidden["guid"], held, hardware)
     vm.hidden |= {"power": "running", "generation": generation}
@@ -214,9 +241,7 @@ def _disks(cloud: Cloud, about: dict[str, Any], size: dict[str, Any]) -> list[Re
     if generation not in size["generations"]:
         text = f"The selected VM size cannot boot Hypervisor Generation '{generation[1:]}'."
         raise Refusal(400, "BadRequest", text)
-    security = about.get("securityProfile", {}).get("securityType", "Standard")
-    if security != "Standard" and generation != "V2":
-        raise Refusal(400, "BadRequest", f"Use of {security} requires Generation 2.")
+    _security(about, held[0], size)
     able = [word.strip() for word in boot.get("supportedCapabilities", {}).get("diskControllerTypes", "SCSI").split(",")]
     controller = profile.get("diskControllerType", "SCSI" if "SCSI" in size["controllers"] else "NVMe")
     if controller not in size["controllers"] or controller not in able:
@@ -225,6 +250,23 @@ def _disks(cloud: Cloud, about: dict[str, Any], size: dict[str, Any]) -> list[Re
         )
         raise Refusal(400, "InvalidParameter", text)
     return held
+
+
+def _security(about: dict[str, Any], boot: Resource, size: dict[str, Any]) -> None:
+    """Trusted Launch, as disk, size and generation have it (trusted-launch; the first refusal in Azure's own words)."""
+    profile = about.get("securityProfile", {})
+    kind = profile.get("securityType", "Standard")
+    if kind != disks.security(boot):
+        raise Refusal(400, "BadRequest", "Security type of VM is not compatible with the security type of attached OS Disk.")
+    if kind == "Standard" and profile.get("uefiSettings"):
+        raise Refusal(400, "InvalidParameter", "uefiSettings needs a securityType that is not Standard.")
+    if kind != "Standard" and boot.properties.get("hyperVGeneration", "V1") != "V2":
+        raise Refusal(400, "BadRequest", f"Use of {kind} requires Generation 2.")
+    if kind == "TrustedLaunch" and not size.get("trusted_launch", True):
+        name = about["hardwareProfile"]["vmSize"]
+        what = f"creation of VMs and Virtual Machine Scale Set with '{kind}' security type"
+        text = f"The VM size '{name}' is not supported for {what}."
+        raise Refusal(400, "BadRequest", text)
 
 
 def _cards(cloud: Cloud, about: dict[str, Any], size: dict[str, Any]) -> list[Resource]:
@@ -241,26 +283,41 @@ def _cards(cloud: Cloud, about: dict[str, Any], size: dict[str, Any]) -> list[Re
         if nic.properties.get("enableAcceleratedNetworking") and not size["accelerated"]:
             raise Refusal(400, "VMSizeIsNotPermittedToEnableAcceleratedNetworking", "The size has no accelerated networking.")
         cards.append(nic)
+    networks = {network.virtual_network(nic) for nic in cards}
+    if len(networks) > 1:  # virtual-network-network-interface-vm, "Constraints"
+        text = f"Subnets of the network interfaces are not in the same virtual network: {', '.join(sorted(networks))}."
+        raise Refusal(400, "SubnetsNotInSameVnet", text)
     return cards
 
 
 def used(cloud: Cloud) -> dict[str, int]:
-    """What counts against the quotas: processors, by family too, and machines."""
+    """What counts against the quotas: processors, by family too, and machines. What is reserved counts whether a machine runs on
+    it or not; a machine on it does not count again."""
     found = {"cores": 0, "virtualMachines": 0}
+
+    def add(size: dict[str, Any], count: int = 1) -> None:
+        for name in ("cores", size["family"]):
+            found[name] = found.get(name, 0) + size["vcpus"] * count
+
+    for sku in [r.shown["sku"] for r in cloud.store.all() if r.shown["type"] == RESERVATION]:
+        add(cloud.sizes[sku["name"]], sku.get("capacity", 0))
     for vm in (r for r in cloud.store.all() if r.shown["type"] == KIND):
         found["virtualMachines"] += 1
-        if vm.hidden["power"] == "deallocated":
-            continue
-        size = cloud.sizes[vm.properties["hardwareProfile"]["vmSize"]]
-        for name in ("cores", size["family"]):
-            found[name] = found.get(name, 0) + size["vcpus"]
+        if vm.hidden["power"] != "deallocated" and not _reserved(cloud, vm):
+            add(cloud.sizes[vm.properties["hardwareProfile"]["vmSize"]])
     return found
+
+
+def _reserved(cloud: Cloud, vm: Resource) -> bool:
+    """Whether there is a reservation that it runs on."""
+    return any(r.shown["sku"].get("capacity", 0) for r in cloud.store.below(f"{bound(vm)}/capacityReservations"))
 
 
 def _quota(cloud: Cloud, vm: Resource, size: dict[str, Any]) -> None:
     now = used(cloud)
     known = cloud.store.get(vm.id) is not None
-    for name, more in (("cores", size["vcpus"]), (size["family"], size["vcpus"]), ("virtualMachines", int(not known))):
+    vcpus = 0 if _reserved(cloud, vm) else size["vcpus"]
+    for name, more in (("cores", vcpus), (size["family"], vcpus), ("virtualMachines", int(not known))):
         limit = cloud.quotas.get(name, 100)
         if now.get(name, 0) + more > limit:
             text = f"Operation could not be completed as it results in exceeding approved {name} quota. Limit: {limit}."

@@ -10,27 +10,13 @@ from v2c.emulators.gcp.calls import Call, Verb
 from v2c.emulators.gcp.operations import Failed, Operations
 from v2c.emulators.gcp.storage import Storage
 from v2c.emulators.gcp.store import Refusal, Store, Thing, missing, now
+from v2c.emulators.gcp.usage import DISK_SIZES, DISK_TYPES, LIMITS, LIMITS_PROJECT, PROVISIONED, TYPES, used
 from v2c.model import GIB
 
-TYPES = (  # name, processors, MiB, shared: some that are there in every region (machineTypes.list)
-    ("e2-medium", 2, 4096, True),
-    ("e2-standard-2", 2, 8192, False),
-    ("e2-highcpu-2", 2, 2048, False),
-    ("n1-standard-1", 1, 3840, False),
-    ("n2-standard-2", 2, 8192, False),
-    ("n2-highcpu-2", 2, 2048, False),
-    ("n2-standard-4", 4, 16384, False),
-    ("n2-standard-8", 8, 32768, False),
-    ("n2-highmem-8", 8, 65536, False),
-    ("c3-standard-4", 4, 16384, False),
-)
 ZONES = ("a", "b", "c")
-LIMITS = {"CPUS": 24.0, "N2_CPUS": 24.0, "C3_CPUS": 24.0, "INSTANCES": 24.0, "DISKS_TOTAL_GB": 4096.0, "SSD_TOTAL_GB": 500.0}
-LIMITS_PROJECT = {"IMAGES": 100.0, "NETWORKS": 5.0, "FIREWALLS": 100.0, "CPUS_ALL_REGIONS": 32.0}
-DISK_TYPES = {"pd-standard": "DISKS_TOTAL_GB", "pd-balanced": "SSD_TOTAL_GB", "pd-ssd": "SSD_TOTAL_GB"}
 LEAST_GB = 10  # of a persistent disk (diskTypes.get, validDiskSize)
 BUILT_IN = ("global/networks/default", "regions/{region}/subnetworks/default")
-KINDS = ("images", "networks", "firewalls", "disks", "instances", "reservations", "subnetworks")
+KINDS = ("images", "networks", "firewalls", "disks", "instances", "reservations", "subnetworks", "addresses")
 
 
 class Compute:
@@ -69,7 +55,7 @@ class Compute:
         """What every project begins with: the default network."""
         with self.store.changing() as things:
             network, subnet = (key.format(region=self.region) for key in BUILT_IN)
-            for key, more in ((network, {"autoCreateSubnetworks": True}), (subnet, {"ipCidrRange": "10.128.0.0/20"})):
+            for key, more in ((network, {"autoCreateSubnetworks": True}), (subnet, {"ipCidrRange": "10.132.0.0/20"})):
                 if key not in things:
                     kind = "network" if key == network else "subnetwork"
                     things[key] = self.made(key, {"name": "default", **more}, kind=f"compute#{kind}")
@@ -108,7 +94,7 @@ class Compute:
         with self.store.changing() as things:
             if key in things:
                 raise Refusal(409, "alreadyExists", f"The resource 'projects/{self.project}/{key}' already exists")
-            things[key] = thing = self.made(key, call.body, kind=f"compute#{kind[:-1]}", **more)
+            things[key] = thing = self.made(key, call.body, kind=f"compute#{singular(kind)}", **more)
 
         def working() -> None:
             try:
@@ -123,7 +109,7 @@ class Compute:
     def _get(self, kind: str) -> Verb:
         def get(call: Call) -> Thing:
             with self.store.lock:
-                return shown(self.store.get(f"{self.scope(call)}/{kind}/{call.params[kind[:-1]]}"))
+                return shown(self.store.get(f"{self.scope(call)}/{kind}/{call.params[singular(kind)]}"))
 
         return get
 
@@ -131,7 +117,7 @@ class Compute:
         def listed(call: Call) -> Thing:
             found = [shown(thing) for _, thing in self.store.under(f"{self.scope(call)}/{kind}/")]
             kept = [thing for thing in found if _matches(call.query.get("filter", ""), thing)]
-            return {"kind": f"compute#{kind[:-1]}List", "id": kind, "items": kept, "selfLink": self.link(kind)}
+            return {"kind": f"compute#{singular(kind)}List", "id": kind, "items": kept, "selfLink": self.link(kind)}
 
         return listed
 
@@ -139,7 +125,7 @@ class Compute:
         def delete(call: Call) -> Thing:
             if earlier := self.operations.repeated(call):
                 return earlier
-            key = f"{self.scope(call)}/{kind}/{call.params[kind[:-1]]}"
+            key = f"{self.scope(call)}/{kind}/{call.params[singular(kind)]}"
             self.store.get(key)
             if user := self._user(key):
                 what = f"The resource '{self.link(key)}' is already being used by '{user}'"
@@ -157,9 +143,11 @@ class Compute:
     def _user(self, key: str) -> str:
         """Who still uses the thing."""
         link = self.link(key)
+        if "/addresses/" in key:
+            return str(next(iter(self.store.get(key).get("users", ())), ""))
         for other, thing in self.store.under(""):
             uses = [
-                thing.get("network"),
+                *(thing.get(k) for k in ("network", "subnetwork")),
                 *(n.get(k) for n in thing.get("networkInterfaces", ()) for k in ("network", "subnetwork")),
             ]
             uses += [disk.get("source") for disk in thing.get("disks", ())]
@@ -210,8 +198,13 @@ class Compute:
         """Gives a disk its bytes; Failed when its image is not there or it is too small."""
         raw = f"disk-{disk['id']}"
         features: list[Thing] = []
-        if size_gb and size_gb < LEAST_GB:
-            raise Failed("INVALID_FIELD_VALUE", f"Disk size: '{size_gb}' must be at least {LEAST_GB} GB.")
+        kind = disk["type"].rsplit("/", 1)[1]
+        least = DISK_SIZES.get(kind, (LEAST_GB, 65536))[0]
+        if size_gb and size_gb < least:
+            raise Failed("INVALID_FIELD_VALUE", f"Disk size: '{size_gb}' must be at least {least} GB.")
+        for field, kinds in PROVISIONED.items():
+            if field in disk and kind not in kinds:
+                raise Failed("INVALID_FIELD_VALUE", f"{field} is not supported for disks of the type {kind}.")
         if image:
             made = self.store.things.get(image)
             if made is None or made["status"] != "READY":
@@ -228,12 +221,8 @@ class Compute:
         else:
             with (self.folder / raw).open("wb") as empty:
                 empty.truncate(size_gb * GIB)
-        kind = disk["type"].rsplit("/", 1)[1]
         metric = DISK_TYPES[kind]
-        held = sum(
-            int(d.get("sizeGb", 0)) for _, d in self.store.under("zones/") if d.get("kind") == "compute#disk" and d is not disk
-        )
-        if held + size_gb > self.limits[metric]:
+        if used(self.store, metric) - int(disk.get("sizeGb", 0)) + size_gb > self.limits[metric]:
             (self.folder / raw).unlink()
             raise Failed("QUOTA_EXCEEDED", f"Quota '{metric}' exceeded. Limit: {self.limits[metric]} in region {self.region}.")
         with self.store.changing():
@@ -307,7 +296,8 @@ class Compute:
         if name not in DISK_TYPES:
             raise missing(f"projects/{self.project}/{self.scope(call)}/diskTypes/{name}")
         link = self.link(f"{self.scope(call)}/diskTypes/{name}")
-        return {"kind": "compute#diskType", "name": name, "validDiskSize": "10GB-65536GB", "selfLink": link}
+        least, most = DISK_SIZES.get(name, (LEAST_GB, 65536))
+        return {"kind": "compute#diskType", "name": name, "validDiskSize": f"{least}GB-{most}GB", "selfLink": link}
 
     def _zone(self, name: str) -> None:
         if name not in [f"{self.region}-{letter}" for letter in ZONES]:
@@ -321,20 +311,8 @@ class Compute:
     def region_get(self, call: Call) -> Thing:
         if call.params["region"] != self.region:
             raise missing(f"projects/{self.project}/regions/{call.params['region']}")
-        quotas = [{"metric": m, "limit": limit, "usage": self.used(m)} for m, limit in self.limits.items()]
+        quotas = [{"metric": m, "limit": limit, "usage": used(self.store, m)} for m, limit in self.limits.items()]
         return {"kind": "compute#region", "id": "1", "name": self.region, "status": "UP", "quotas": quotas}
-
-    def used(self, metric: str) -> float:
-        """What counts against a quota of the region."""
-        things = [thing for _, thing in self.store.under("zones/")]
-        if metric.endswith("TOTAL_GB"):
-            kinds = [kind for kind, counted in DISK_TYPES.items() if counted == metric]
-            disks = [t for t in things if t.get("kind") == "compute#disk" and t["type"].rsplit("/", 1)[1] in kinds]
-            return float(sum(int(disk.get("sizeGb", 0)) for disk in disks))
-        instances = [t for t in things if t.get("kind") == "compute#instance"]
-        if metric == "INSTANCES":
-            return float(len(instances))
-        return float(sum(i["_vcpus"] for i in instances if counts(i["machineType"].rsplit("/", 1)[1], metric)))
 
     def project_get(self, call: Call) -> Thing:
         held = {"IMAGES": "global/images/", "NETWORKS": "global/networks/", "FIREWALLS": "global/firewalls/"}
@@ -345,10 +323,9 @@ class Compute:
         return {"kind": "compute#project", "id": "1", "name": self.project, "quotas": quotas}
 
 
-def counts(type: str, metric: str) -> bool:
-    """Whether a machine type's processors count against a quota: newer series have one of their own."""
-    series = type.partition("-")[0].upper()
-    return metric == f"{series}_CPUS" if f"{series}_CPUS" in LIMITS else metric == "CPUS"
+def singular(kind: str) -> str:
+    """ "image" of "images", "address" of "addresses"."""
+    return kind.removesuffix("es" if kind.endswith("sses") else "s")
 
 
 def shown(thing: Thing) -> Thing:
@@ -357,9 +334,12 @@ def shown(thing: Thing) -> Thing:
 
 
 def _matches(filter: str, thing: Thing) -> bool:
-    """The small part of the filter language that clients of v2c use: labels.KEY=VALUE, name=VALUE, description=VALUE."""
+    """The small part of the filter language that clients of v2c use: labels.KEY=VALUE, labels.KEY:*, name=VALUE,
+    description=VALUE."""
     if not filter:
         return True
+    if there := re.fullmatch(r"labels\.([a-z0-9_-]+):\*", filter):
+        return there[1] in thing.get("labels", {})
     named = re.fullmatch(r'(labels\.[a-z0-9_-]+|name|description)\s*(?:=|eq)\s*"?([^"]*?)"?', filter)
     if named is None:
         raise Refusal(400, "invalid", f"Invalid value for field 'filter': '{filter}'. Invalid list filter expression.")

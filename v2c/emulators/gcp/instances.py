@@ -3,9 +3,11 @@
 import base64
 
 from v2c.emulators.gcp.calls import Call, Verb
-from v2c.emulators.gcp.compute import Compute, counts
+from v2c.emulators.gcp.cards import Cards
+from v2c.emulators.gcp.compute import Compute
 from v2c.emulators.gcp.operations import Failed
 from v2c.emulators.gcp.store import Refusal, Thing
+from v2c.emulators.gcp.usage import DISK_TYPES, PROVISIONED, counts, used
 from v2c.emulators.machines import Hardware, Machines
 from v2c.model import MIB, Firmware
 
@@ -18,12 +20,14 @@ class Instances:
 
     def __init__(self, compute: Compute, machines: Machines) -> None:
         self.compute, self.store, self.machines = compute, compute.store, machines
+        self.cards = Cards(compute)
         with self.store.changing() as things:  # what ran ended with the double
             for key, thing in things.items():
                 if "/instances/" in key and thing["status"] != "TERMINATED":
                     thing["status"] = "TERMINATED"
         self.verbs: dict[str, Verb] = {
             "compute.instances.insert": self.insert,
+            "compute.addresses.insert": self.cards.address_insert,
             "compute.instances.delete": self.delete,
             "compute.instances.start": self.start,
             "compute.instances.stop": self.stop,
@@ -44,9 +48,7 @@ class Instances:
         for disk in call.body["disks"]:
             if bool(disk.get("source")) == bool(disk.get("initializeParams")):
                 raise Refusal(400, "invalid", "Exactly one of source and initializeParams must be given for each disk.")
-        nics = [self._nic(nic) for nic in call.body.get("networkInterfaces", ())]
-        if not nics:
-            raise Refusal(400, "required", "Required field 'resource.networkInterfaces' not specified.")
+        nics = self.cards.asked(call.body.get("networkInterfaces", ()), int(kind["guestCpus"]))
         for account in call.body.get("serviceAccounts", ()):
             if "@" not in account.get("email", ""):
                 raise Refusal(400, "invalid", f"Invalid service account '{account.get('email', '')}'.")
@@ -61,6 +63,7 @@ class Instances:
             self._quota(instance)
             made: list[str] = []
             try:
+                self.cards.settle(instance)
                 self._step(instance, "STAGING")
                 disks = [self._disk(scope, instance, disk, made) for disk in call.body["disks"]]
                 with self.store.changing():
@@ -69,6 +72,7 @@ class Instances:
             except BaseException:
                 for key in made:
                     self._forget(key)
+                self.cards.freed(instance)
                 raise
 
         return self.compute.insert(call, "instances", more, work)
@@ -76,24 +80,8 @@ class Instances:
     def _quota(self, instance: Thing) -> None:
         name = instance["machineType"].rsplit("/", 1)[1]
         for metric, limit in self.compute.limits.items():
-            if metric.endswith("CPUS") and counts(name, metric) and self.compute.used(metric) > limit:
+            if metric.endswith("CPUS") and counts(name, metric) and used(self.store, metric) > limit:
                 raise Failed("QUOTA_EXCEEDED", f"Quota '{metric}' exceeded. Limit: {limit} in region {self.compute.region}.")
-
-    def _nic(self, nic: Thing) -> Thing:
-        if not nic.get("network") and not nic.get("subnetwork"):
-            raise Refusal(400, "invalid", "One of network and subnetwork must be given.")
-        found = dict(nic)
-        if nic.get("subnetwork"):
-            subnetwork = self.store.get(self.compute.key(nic["subnetwork"]))
-            found |= {"subnetwork": subnetwork["selfLink"], "network": subnetwork["network"]}
-            if nic.get("network") and self.compute.key(nic["network"]) != self.compute.key(subnetwork["network"]):
-                raise Refusal(400, "invalid", "The subnetwork does not belong to the network.")
-        else:
-            network = self.store.get(self.compute.key(nic["network"]))
-            if not network.get("autoCreateSubnetworks"):
-                raise Refusal(400, "invalid", "Network must have auto-created subnetworks, or a subnetwork must be given.")
-            found["network"] = network["selfLink"]
-        return {**found, "name": "nic0", "networkIP": "10.128.0.2", "kind": "compute#networkInterface"}
 
     def _disk(self, scope: str, instance: Thing, about: Thing, made: list[str]) -> Thing:
         """The attached disk, made of its image where it is not there yet."""
@@ -109,7 +97,10 @@ class Instances:
             params = about["initializeParams"]
             key = f"{scope}/disks/{params.get('diskName', instance['name'])}"
             kind = self.compute.key(params.get("diskType", f"{scope}/diskTypes/pd-standard"), scope)
+            if kind.rsplit("/", 1)[1] not in DISK_TYPES:
+                raise Failed("RESOURCE_NOT_FOUND", f"The resource '{kind}' was not found")
             body = {"name": key.rsplit("/", 1)[1], "type": self.compute.link(kind), "labels": params.get("labels", {})}
+            body |= {field: params[field] for field in PROVISIONED if field in params}
             with self.store.changing() as things:
                 if key in things:
                     raise Failed("RESOURCE_ALREADY_EXISTS", f"The resource '{key}' already exists")
@@ -158,6 +149,7 @@ class Instances:
                         things[disk]["users"] = []
                 if attached.get("autoDelete"):
                     self._forget(disk)
+            self.cards.freed(instance)
             with self.store.changing() as things:
                 things.pop(key, None)
 

@@ -10,8 +10,13 @@ from typing import Any
 from v2c.emulators.gcp.store import Refusal
 
 VERBS = {"insert": "create", "patch": "update", "wait": "get"}
+OWN = {  # internal addresses have rights of their own
+    "compute.addresses.insert": "compute.addresses.createInternal",
+    "compute.addresses.delete": "compute.addresses.deleteInternal",
+}
 MORE = {  # beyond the method's own
     "compute.images.insert": ("storage.objects.get",),
+    "compute.addresses.insert": ("compute.subnetworks.use",),
     "compute.firewalls.insert": ("compute.networks.updatePolicy",),
     "compute.firewalls.delete": ("compute.networks.updatePolicy",),
     "compute.subnetworks.insert": ("compute.networks.updatePolicy",),
@@ -40,7 +45,7 @@ def needed(method: str, body: dict[str, Any]) -> list[str]:
     if method in FREE:
         return []
     api, kind, verb = method.split(".")
-    found = [f"{api}.{kind}.{VERBS.get(verb, verb)}", *MORE.get(method, ())]
+    found = [OWN.get(method, f"{api}.{kind}.{VERBS.get(verb, verb)}"), *MORE.get(method, ())]
     if api == "compute" and verb == "insert" and body.get("labels"):
         found.append(f"compute.{kind}.setLabels")
     if method == "compute.instances.insert":
@@ -49,6 +54,7 @@ def needed(method: str, body: dict[str, Any]) -> list[str]:
             params = disk.get("initializeParams", {}) if isinstance(disk, dict) else {}
             found += ["compute.images.useReadOnly"] if params.get("sourceImage") else ["compute.disks.use"]
             found += ["compute.disks.setLabels"] if params.get("labels") else []
+        found += ["compute.addresses.useInternal"] if any("networkIP" in nic for nic in body.get("networkInterfaces", ())) else []
         found += ["compute.instances.setMetadata"] if body.get("metadata") else []
         found += ["compute.instances.setServiceAccount", "iam.serviceAccounts.actAs"] if body.get("serviceAccounts") else []
     return found

@@ -27,15 +27,15 @@ class _Loader:
     plain: str = ""
 
 
-def _real(guest: Guest, folder: str, name: str) -> str:
+def written(guest: Guest, folder: str, name: str) -> str:
     """The name as it is written on a filesystem that ignores case, "" when there is none."""
     return next((n for n in guest.names(folder) if n.lower() == name.lower()), "")
 
 
-def _efi(guest: Guest) -> str:
+def efi_folder(guest: Guest) -> str:
     """The EFI folder of the system partition, "" when there is none."""
     for esp in ESPS:
-        name = _real(guest, esp, "EFI")
+        name = written(guest, esp, "EFI")
         if name:
             return f"{esp}/{name}"
     return ""
@@ -64,7 +64,7 @@ def _loaders(guest: Guest, efi: str, suffix: str) -> list[_Loader]:
 
 
 def _applies(guest: Guest, need: Needs) -> bool:
-    return Firmware.UEFI in (guest.facts.firmware, need.firmware) and bool(_efi(guest))
+    return Firmware.UEFI in (guest.facts.firmware, need.firmware) and bool(efi_folder(guest))
 
 
 class UefiFallback(Edits):
@@ -77,10 +77,10 @@ class UefiFallback(Edits):
         suffix = SUFFIXES.get(guest.facts.architecture, "x64")
         if not _applies(guest, need):
             return
-        efi = _efi(guest)
-        boot = f"{efi}/{_real(guest, efi, 'BOOT') or 'BOOT'}"
+        efi = efi_folder(guest)
+        boot = f"{efi}/{written(guest, efi, 'BOOT') or 'BOOT'}"
         loaders = _loaders(guest, efi, suffix)
-        have = _real(guest, boot, f"boot{suffix}.efi")
+        have = written(guest, boot, f"boot{suffix}.efi")
         if not loaders:
             return
         loader = loaders[0]
@@ -93,13 +93,13 @@ class UefiFallback(Edits):
         if loader.shim:
             why = "shim starts what lies beside it"
             for name in filter(None, (loader.grub, loader.keys)):
-                if not _real(guest, boot, name):
+                if not written(guest, boot, name):
                     yield Edit(f"{boot}/{name}", why, text=guest.read(f"{loader.folder}/{name}"))
-            writer = _real(guest, boot, f"fb{suffix}.efi")
+            writer = written(guest, boot, f"fb{suffix}.efi")
             if writer:
                 why = f"EFI/BOOT/{writer} would write boot entries and restart the machine"
                 yield Edit(f"{boot}/{writer}", why, move=aside(guest, f"{boot}/{writer}"))
-        if loader.grub and loader.config and not _real(guest, boot, "grub.cfg"):
+        if loader.grub and loader.config and not written(guest, boot, "grub.cfg"):
             why = "GRUB started from EFI/BOOT must find its configuration"
             yield Edit(f"{boot}/grub.cfg", why, text=guest.read(f"{loader.folder}/{loader.config}"))
 
@@ -107,9 +107,9 @@ class UefiFallback(Edits):
         if not _applies(guest, need):
             return
         suffix = SUFFIXES.get(guest.facts.architecture, "x64")
-        efi = _efi(guest)
-        boot = f"{efi}/{_real(guest, efi, 'BOOT') or 'BOOT'}"
-        if not _loaders(guest, efi, suffix) and not _real(guest, boot, f"boot{suffix}.efi"):
+        efi = efi_folder(guest)
+        boot = f"{efi}/{written(guest, efi, 'BOOT') or 'BOOT'}"
+        if not _loaders(guest, efi, suffix) and not written(guest, boot, f"boot{suffix}.efi"):
             yield Finding(
                 "boot.no-fallback-loader",
                 Level.BLOCKER,

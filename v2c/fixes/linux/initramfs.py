@@ -25,6 +25,7 @@ from v2c.model import MIB, Caps, Finding, Firmware, KernelCaps, KernelFacts, Lev
 _DEVICES = ("conf/conf.d/", "conf/param.conf", "cryptroot/crypttab", "etc/crypttab", "etc/cmdline.d/")
 _NAME = re.compile(r"/dev/[\w/.:\-]+")
 _CONFIGURATION = "look at the guest's initramfs configuration (MODULES=, hooks, dracut's omit_drivers)"
+_BUILD_S = 3600.0  # an emulated build takes two minutes alone, and took over 900 s on two processors that twenty programs shared
 _ROOM = 24 * MIB  # for what an image grows by, and for the file system's own bookkeeping
 
 
@@ -252,12 +253,13 @@ def build(guest: Guest, kernel: KernelFacts, modules: Sequence[str] = ()) -> Non
         # most of the time goes into packing and into some 1300 small programs; the level holds for this build only, and only
         # where the guest's configuration sets none (mkinitramfs takes COMPRESSLEVEL from its environment; zstd -3 packs a Debian
         # image in a seventh of the time of its default -9, and makes it 9 % larger)
-        guest.run(["env", "COMPRESSLEVEL=3", "update-initramfs", "-u" if present(guest, path) else "-c", "-k", release])
+        argv = ["env", "COMPRESSLEVEL=3", "update-initramfs", "-u" if present(guest, path) else "-c", "-k", release]
     else:
         # host-only would look at the appliance's hardware; the modules of the image that there was, and the target's, are enough
         listed = ["--drivers", " ".join(modules)] if modules else []
         packed = ["--compress", "zstd -3 -q -T0"] if _zstd(guest, release) else []
-        guest.run(["dracut", "--force", "--no-hostonly", *listed, *packed, "--tmpdir", "/var/tmp", path, release])  # noqa: S108
+        argv = ["dracut", "--force", "--no-hostonly", *listed, *packed, "--tmpdir", "/var/tmp", path, release]  # noqa: S108
+    guest.run(argv, timeout=_BUILD_S)
     _copy_to_entries(guest, kernel, path)
 
 

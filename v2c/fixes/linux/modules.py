@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v2c.fixes.fix import text
 from v2c.guest import Guest
@@ -18,22 +18,26 @@ def name_of(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ModuleTree:
-    """Modules by their canonical names: `below` lists what each needs loaded before it, `builtin` those in the kernel."""
+    """Modules by their canonical names: `below` lists what each needs loaded before it, `builtin` those in the kernel, `paths`
+    the files of the others, below the tree's folder."""
 
     release: str
     below: dict[str, tuple[str, ...]]
     builtin: frozenset[str]
+    paths: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, guest: Guest, release: str, folder: str) -> "ModuleTree":
         """From modules.dep and modules.builtin, which depmod and the kernel's build wrote."""
         below: dict[str, tuple[str, ...]] = {}
+        paths: dict[str, str] = {}
         for line in (text(guest, f"{folder}/modules.dep") or "").splitlines():
             path, colon, needed = line.partition(":")
             if colon:
                 below[name_of(path)] = tuple(map(name_of, needed.split()))
+                paths[name_of(path)] = path
         builtin = frozenset(name_of(line) for line in (text(guest, f"{folder}/modules.builtin") or "").split())
-        return cls(release, below, builtin)
+        return cls(release, below, builtin, paths)
 
     def has(self, module: str) -> bool:
         """Whether this kernel can have the module at all."""

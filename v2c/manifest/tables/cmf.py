@@ -6,7 +6,8 @@ migration_status and replication_status tell what happened, which a manifest doe
 are not used.
 """
 
-from v2c.manifest.tables.drafts import Column, Draft, draft, several, slug
+from v2c.manifest.tables.aws import aim
+from v2c.manifest.tables.drafts import Column, Draft, draft, several
 from v2c.manifest.tables.reading import Table, Wrong, words
 
 TITLE = "AWS Cloud Migration Factory (intake form)"
@@ -73,12 +74,7 @@ def _server(one: Draft, to: str | None) -> Draft:
         one.put(("nics", index, "address"), address, "private ip")
     for key, value in (one.take("more") or {}).items():
         one.put(("tags", key), value, "tags")
-    if to:
-        one.target = (slug(to), {"to": to})
-    elif region:
-        one.target = (slug(f"aws-{region}" + (f"-{account}" if account else "")), {"to": f"aws:{region}"})
-    else:
-        one.table.add(one.row, "aws region", "neither the row nor --to says a region", "fill it in, or say --to aws:REGION")
+    aim(one, to, region, account, "aws region")
     if one.get("id"):
         one.rename(str(one.get("id")))
     return one

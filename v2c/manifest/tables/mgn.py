@@ -7,7 +7,8 @@ Unused: placement (tenancy, host), instance profiles and network interfaces that
 
 import re
 
-from v2c.manifest.tables.drafts import Column, Draft, Numbered, draft, slug, text
+from v2c.manifest.tables.aws import aim
+from v2c.manifest.tables.drafts import Column, Draft, Numbered, draft, text
 from v2c.manifest.tables.reading import Table, Wrong, normal
 
 TITLE = "AWS Application Migration Service (import and export CSV)"
@@ -61,12 +62,7 @@ def _server(one: Draft, to: str | None) -> Draft:
         one.put(("disks", index, "type"), kind, header)
     for key, value in (one.take("instance") or {}).items():
         one.put(("tags", key), value, normal(f"mgn:launch:tag:instance:{key}"))
-    if to:
-        one.target = (slug(to), {"to": to})
-    elif region:
-        one.target = (slug(f"aws-{region}" + (f"-{account}" if account else "")), {"to": f"aws:{region}"})
-    else:
-        one.table.add(one.row, "mgn:region", "neither the row nor --to says a region", "fill it in, or say --to aws:REGION")
+    aim(one, to, region, account, "mgn:region")
     if one.get("id"):
         one.rename(str(one.get("id")))
     return one

@@ -7,13 +7,15 @@ from hashlib import sha256
 from typing import Any
 
 from v2c.errors import TargetError
-from v2c.model import GIB, Finding, Level, Plan
+from v2c.model import GIB, Finding, Firmware, Level, Plan
 from v2c.sizing import choose
-from v2c.targets.aws import catalogue, images, names
+from v2c.targets import together
+from v2c.targets.aws import catalogue, checkcards, images, names, objects, quotas, volumes
 from v2c.targets.aws.facts import api, rights
 from v2c.targets.aws.launch import Instances
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import ApiError, Session
+from v2c.targets.writers import vhd
 
 ABSENT = "0123456789abcdef0"  # the tail of ids that nothing has
 RIGHTS = "give the identity these rights (the README lists all that v2c needs)"
@@ -28,9 +30,23 @@ def check(session: Session, options: Options, instances: Instances, plan: Plan) 
         return
     account = f"account {identity['Account']}, {options.region}"
     yield Finding("aws.identity", Level.INFO, account, f"v2c works as {identity['Arn']}")
-    denied = list(_denied(session, options))
-    yield from _told(denied)
-    for ask in (_place, _groups, _key_pair, _type, _quota, _pending, _volumes, _key, _encryption, _name):
+    yield from _told(_denied(session, options))
+    for ask in (
+        checkcards.places,
+        checkcards.addresses,
+        _trust,
+        _groups,
+        _key_pair,
+        _type,
+        quotas.quota,
+        quotas.pending,
+        volumes.check,
+        _licence,
+        _staging,
+        _key,
+        _encryption,
+        _name,
+    ):
         try:
             yield from ask(session, options, instances, plan)
         except ApiError as error:
@@ -43,16 +59,19 @@ def check(session: Session, options: Options, instances: Instances, plan: Plan) 
 # ---- rights --------------------------------------------------------------------------------------------------------------------
 
 
-def _denied(session: Session, options: Options) -> Iterator[tuple[str, str]]:
+def _denied(session: Session, options: Options) -> list[tuple[str, str]]:
     """(group, action) of the rights that are missing."""
     skipped = {"key"} if not options.kms else set()
     skipped |= {"reserve"} if not options.hours else set()
-    for group in rights():
-        if group.name in skipped or group.probe == "call":
-            continue
-        for action in group.actions:
-            if not _may(session, action):
-                yield group.name, action
+    skipped |= {"licence"} if not options.licensed else set()
+    skipped |= {"hold"} if not options.private_ip else set()
+    skipped |= {"upload"} if options.staged else set()
+    asked = [group for group in rights() if group.name not in skipped and group.probe != "call"]
+
+    def ask() -> list[tuple[str, str]]:
+        return [(group.name, action) for group in asked for action in group.actions if not _may(session, action)]
+
+    return together.once((session.account, "rights", *sorted(skipped)), ask)
 
 
 def _may(session: Session, action: str) -> bool:
@@ -111,6 +130,15 @@ _PROBES: dict[str, Callable[[Session], Any]] = {
     "ec2:DeregisterImage": _dry("deregister_image", ImageId=f"ami-{ABSENT}"),
     "ec2:TerminateInstances": _dry("terminate_instances", InstanceIds=[f"i-{ABSENT}"]),
     "ec2:CancelCapacityReservation": _dry("cancel_capacity_reservation", CapacityReservationId=f"cr-{ABSENT}"),
+    "ec2:ImportImage": _dry("import_image", Platform="Windows", DiskContainers=[{"SnapshotId": _SNAPSHOT}]),
+    "ec2:DescribeImportImageTasks": _dry("describe_import_image_tasks"),
+    "ec2:CancelImportTask": _dry("cancel_import_task", ImportTaskId=f"import-ami-{ABSENT}"),
+    "ec2:DescribeNetworkInterfaces": _dry("describe_network_interfaces"),
+    "ec2:CreateNetworkInterface": _dry("create_network_interface", SubnetId=f"subnet-{ABSENT}"),
+    "ec2:DeleteNetworkInterface": _dry("delete_network_interface", NetworkInterfaceId=f"eni-{ABSENT}"),
+    "ec2:ModifyNetworkInterfaceAttribute": _dry(
+        "modify_network_interface_attribute", NetworkInterfaceId=f"eni-{ABSENT}", SourceDestCheck={"Value": True}
+    ),
     "ec2:CreateCapacityReservation": _dry(
         "create_capacity_reservation", InstanceType="m5.large", InstancePlatform="Linux/UNIX", InstanceCount=1
     ),
@@ -127,21 +155,19 @@ def _told(denied: list[tuple[str, str]]) -> Iterator[Finding]:
 # ---- the place -----------------------------------------------------------------------------------------------------------------
 
 
-def _place(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
-    try:
-        subnet = instances.subnet()
-    except ApiError as error:
-        if "NotFound" not in error.code:
-            raise
-        yield _blocker("aws.subnet", options.subnet, "there is no such subnet in this region", "name another one with ?subnet=")
+def _trust(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
+    """What a TPM and UEFI variables need: UEFI, a type with NitroTPM, a file that can be read."""
+    if not (options.tpm or options.uefi_data):
         return
-    if not options.subnet:
-        text = f"nobody said which subnet: {subnet['SubnetId']} in {subnet['AvailabilityZone']}, a default one, is taken"
-        yield Finding("aws.subnet", Level.INFO, str(subnet["SubnetId"]), text, "name one with ?subnet=")
-    wanted = max(1, len(plan.machine.nics)) + 1  # a test may still stand beside the real instance
-    if subnet["AvailableIpAddressCount"] < wanted:
-        text = f"{subnet['AvailableIpAddressCount']} addresses are free, and {wanted} are needed"
-        yield _blocker("aws.addresses", str(subnet["SubnetId"]), text, "free some, or name another subnet with ?subnet=")
+    if (plan.machine.firmware or plan.needs.firmware) is not Firmware.UEFI:
+        text = "the machine boots by BIOS, and a TPM and UEFI variables are for machines that boot by UEFI"
+        yield _blocker("aws.tpm", plan.machine.name, text, "leave &tpm= and &uefi-data= out")
+    if options.uefi_data:
+        images.variables(options)  # its error is told
+    name = plan.instance_type or options.type
+    about = session.call("ec2", "describe_instance_types", InstanceTypes=[name])["InstanceTypes"] if options.tpm and name else []
+    if about and about[0].get("NitroTpmSupport") != "supported":
+        yield _blocker("aws.tpm", name, "the instance type has no NitroTPM", "name another one with &type=")
 
 
 def _groups(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
@@ -193,79 +219,32 @@ def _type(session: Session, options: Options, instances: Instances, plan: Plan) 
 # ---- limits --------------------------------------------------------------------------------------------------------------------
 
 
-def _limit(session: Session, service: str, code: str) -> float | None:
-    """A quota's value; None when AWS does not tell."""
-    for method in ("get_service_quota", "get_aws_default_service_quota"):
-        try:
-            return float(session.call("service-quotas", method, ServiceCode=service, QuotaCode=code)["Quota"]["Value"])
-        except ApiError as error:
-            if error.code != "NoSuchResourceException":
-                raise
-    return None
-
-
-def _quota(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
-    """Processors: those that run of the same quota, and the machine's."""
-    name = plan.instance_type or options.type
-    if not name:
+def _licence(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
+    """What ImportImage takes; whether the guest is a Windows shows when it is looked into, before anything is sent."""
+    if not options.licensed:
         return
-    code = _quota_code(name)
-    try:
-        limit = _limit(session, "ec2", code)
-    except ApiError as error:
-        if error.code not in api().errors.denied:
-            raise
-        text = "the quota of processors cannot be read (servicequotas:GetServiceQuota), so nobody knows whether the machine fits"
-        yield Finding("aws.vcpu-quota", Level.WARNING, name, text, "allow it, or look at the quota yourself")
-        return
-    if limit is None:
-        return
-    found = {"Name": "instance-state-name", "Values": ["pending", "running"]}
-    running = [
-        instance["InstanceType"]
-        for reservation in session.pages("ec2", "describe_instances", "Reservations", Filters=[found])
-        for instance in reservation["Instances"]
-        if _quota_code(instance["InstanceType"]) == code
-    ]
-    kinds = sorted({name, *running})
-    about = session.pages("ec2", "describe_instance_types", "InstanceTypes", InstanceTypes=kinds)
-    vcpus = {kind["InstanceType"]: kind["VCpuInfo"]["DefaultVCpus"] for kind in about}
-    used, wanted = sum(vcpus.get(kind, 0) for kind in running), vcpus.get(name, plan.machine.vcpus)
-    if used + wanted > limit:
-        text = f"the account may run {limit:.0f} processors of this family; {used} run, and {name} has {wanted}"
-        yield _blocker("aws.vcpu-quota", code, text, f"ask AWS to raise the quota {code}, or stop something")
-
-
-def _quota_code(kind: str) -> str:
-    """The quota that counts an instance type: the longest prefix of its family that has one of its own."""
-    codes = api().quota.vcpus
-    family = kind.partition(".")[0]
-    matching = [prefix for prefix in codes if family.startswith(prefix) and family[len(prefix) :][:1].isdigit()]
-    return codes[max(matching, key=len)] if matching else codes["standard"]
-
-
-def _pending(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
-    """Snapshots that are being written, of everybody in the account, against the most that may be at a time."""
-    filters = [{"Name": "status", "Values": ["pending"]}]
-    pending = list(session.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=filters))
-    others = [snapshot for snapshot in pending if names.tagged(snapshot).get(names.TAG) != plan.job]
-    limit = _limit(session, "ebs", api().quota.pending_snapshots)
-    if limit is not None and len(others) + len(plan.disks) > limit:
-        text = (
-            f"{len(others)} snapshots of the account are being written, of at most {limit:.0f}; the machine has {len(plan.disks)}"
-        )
-        yield _blocker("aws.pending-snapshots", options.region, text, "wait for them, or delete those that nobody finishes")
-
-
-def _volumes(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
-    most = api().ebs.volume_types[options.volume_type] * GIB
+    known = api().image_import
+    text = "AWS provides the licence, and changes the guest as it imports it; no guest but a Windows is sent"
+    yield Finding("aws.licence", Level.INFO, plan.machine.name, text)
+    if len(plan.disks) > known.disks:
+        text = f"the machine has {len(plan.disks)} disks, and AWS imports images of at most {known.disks}"
+        yield _blocker("aws.licence", plan.machine.name, text, "leave disks behind, or &licence=included out")
     for disk in plan.disks:
-        if disk.target_size > most:
-            text = f"the disk has {disk.target_size // GIB} GiB, and {options.volume_type} volumes hold {most // GIB} GiB"
-            yield _blocker("aws.volume", disk.disk, text, "choose another &volume-type=")
-    limit = len(list(names.devices(1000)))
-    if len(plan.disks) > limit:
-        yield _blocker("aws.disks", plan.machine.name, f"an image maps at most {limit} disks", "leave disks behind or join them")
+        if disk.target_size >= known.gib * GIB:
+            text = f"the disk has {disk.target_size // GIB} GiB, and AWS imports images of disks below {known.gib} GiB"
+            yield _blocker("aws.licence", disk.disk, text, "make it smaller, or leave &licence=included out")
+
+
+def _staging(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
+    """The bucket that was named, and what a VHD holds."""
+    if not options.staged:
+        return
+    if options.bucket and objects.owner(session, options.bucket) is None:
+        yield _blocker("aws.bucket", options.bucket, "there is no such bucket", "correct &bucket=, or leave it out")
+    for disk in plan.disks:
+        if disk.target_size > vhd.MOST:
+            text = f"the disk has {disk.target_size // GIB} GiB, and a VHD, by which it would be imported, {vhd.MOST // GIB}"
+            yield _blocker("aws.vhd", disk.disk, text, "leave &via=s3-import out")
 
 
 def _key(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:

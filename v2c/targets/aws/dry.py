@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from v2c.targets import Call, Tell
-from v2c.targets.aws.names import tagged
+from v2c.targets.aws import drys3
+from v2c.targets.aws.drys3 import DryS3
+from v2c.targets.aws.names import devices, tagged
 from v2c.targets.aws.session import ApiError, Passing, Session
 
 Record = dict[str, Any]
@@ -26,14 +28,32 @@ LISTS = {
         "CapacityReservationIds",
         "InvalidCapacityReservationId.NotFound",
     ),
+    "describe_network_interfaces": (
+        "NetworkInterfaces",
+        "NetworkInterfaceId",
+        "NetworkInterfaceIds",
+        "InvalidNetworkInterfaceID.NotFound",
+    ),
+    "describe_import_image_tasks": ("ImportImageTasks", "ImportTaskId", "ImportTaskIds", "InvalidConversionTaskId.Malformed"),
+    "describe_import_snapshot_tasks": (
+        "ImportSnapshotTasks",
+        "ImportTaskId",
+        "ImportTaskIds",
+        "InvalidConversionTaskId.Malformed",
+    ),
 }
-_SUBJECT = ("Name", "GroupName", "SnapshotId", "ImageId", "GroupId", "VolumeId", "CapacityReservationId", "InstanceType")
+_SUBJECT = (
+    *("Name", "GroupName", "SnapshotId", "ImageId", "GroupId", "VolumeId", "CapacityReservationId", "InstanceType"),
+    *("PrivateIpAddress", "NetworkInterfaceId"),
+)
 _GONE = {
     "delete_snapshot": "SnapshotId",
     "deregister_image": "ImageId",
     "delete_security_group": "GroupId",
     "delete_volume": "VolumeId",
+    "delete_network_interface": "NetworkInterfaceId",
     "cancel_capacity_reservation": "CapacityReservationId",
+    "cancel_import_task": "ImportTaskId",
 }
 
 
@@ -48,6 +68,7 @@ class DrySession(Session):
         self._made: dict[str, dict[str, Record]] = {method: {} for method in LISTS}
         self._changed: dict[str, Record] = {}
         self._gone: set[str] = set()
+        self._s3 = DryS3(real)
 
     def client(self, service: str) -> Any:
         return self.real.client(service)
@@ -58,6 +79,11 @@ class DrySession(Session):
     def call(self, service: str, method: str, passing: Passing | None = None, *, patient: bool = True, **params: Any) -> Record:
         if method in LISTS:
             return self._listed(service, method, params)
+        if service == "s3" and method in drys3.READS:
+            return self._s3.read(method, params)
+        if service == "s3" and method in drys3.CHANGES:
+            self.tell(Call("".join(part.capitalize() for part in method.split("_")), *drys3.about(method, params)))
+            return self._s3.change(method, params)
         change = getattr(self, f"_{method}", None)
         if method in _GONE or change is not None:
             self.tell(Call("".join(part.capitalize() for part in method.split("_")), *_about(method, params)))
@@ -105,6 +131,30 @@ class DrySession(Session):
         self._changed[params["SnapshotId"]] = {"State": "completed"}
         return {"Status": "pending"}
 
+    def _import_snapshot(self, params: Record) -> Record:
+        snapshot = self._new("describe_snapshots", "snap", State="completed", Tags=[])["SnapshotId"]
+        detail = {"Status": "completed", "SnapshotId": snapshot}
+        return self._new("describe_import_snapshot_tasks", "import-snap", Tags=_tags(params), SnapshotTaskDetail=detail)
+
+    def _import_image(self, params: Record) -> Record:
+        copies = [self._new("describe_snapshots", "snap", State="completed", Tags=[]) for _ in params["DiskContainers"]]
+        mappings = [
+            {"DeviceName": device, "Ebs": {"SnapshotId": copy["SnapshotId"]}}
+            for device, copy in zip(devices(len(copies)), copies, strict=True)
+        ]
+        image = self._new("describe_images", "ami", State="available", Tags=[], BlockDeviceMappings=mappings)
+        about = {"Status": "completed", "ImageId": image["ImageId"]}
+        return self._new("describe_import_image_tasks", "import-ami", Tags=_tags(params), **about)
+
+    def _create_tags(self, params: Record) -> Record:
+        for id in params["Resources"]:
+            made = next((things[id] for things in self._made.values() if id in things), None)
+            if made is None:
+                self._changed[id] = {"Tags": params["Tags"]}
+            else:
+                made["Tags"] = params["Tags"]
+        return {}
+
     def _register_image(self, params: Record) -> Record:
         about = {"Name": params["Name"], "BlockDeviceMappings": params["BlockDeviceMappings"]}
         return self._new("describe_images", "ami", State="available", Tags=_tags(params), **about)
@@ -121,10 +171,29 @@ class DrySession(Session):
     def _run_instances(self, params: Record) -> Record:
         groups = [{"GroupId": group} for group in params["NetworkInterfaces"][0].get("Groups", ())]
         about = {"State": {"Name": "running"}, "SecurityGroups": groups, "Tags": _tags(params)}
-        return {"Instances": [self._new("describe_instances", "i", **about)]}
+        made = self._new("describe_instances", "i", **about)
+        for card in params["NetworkInterfaces"]:
+            if id := card.get("NetworkInterfaceId"):
+                attachment = {"AttachmentId": f"{id}-attached", "InstanceId": made["InstanceId"]}
+                self._changed[id] = {"Status": "in-use", "Attachment": attachment}
+        return {"Instances": [made]}
+
+    def _create_network_interface(self, params: Record) -> Record:
+        about = {key: params[key] for key in ("SubnetId", "PrivateIpAddress")}
+        made = self._new("describe_network_interfaces", "eni", Status="available", Tags=_tags(params), **about)
+        return {"NetworkInterface": made}
+
+    def _modify_network_interface_attribute(self, params: Record) -> Record:
+        before = self._changed.get(params["NetworkInterfaceId"], {})
+        attachment = {**before.get("Attachment", {}), **params["Attachment"]}
+        self._changed[params["NetworkInterfaceId"]] = {**before, "Attachment": attachment}
+        return {}
 
     def _terminate_instances(self, params: Record) -> Record:
         self._gone.update(params["InstanceIds"])
+        for id, change in self._changed.items():
+            if change.get("Attachment", {}).get("InstanceId") in params["InstanceIds"]:
+                self._gone.add(id)  # it was said to go with its instance
         return {}
 
     def _create_capacity_reservation(self, params: Record) -> Record:
@@ -147,6 +216,7 @@ def _matches(thing: Record, params: Record) -> bool:
     seen = {
         "name": [thing.get("Name")],
         "group-name": [thing.get("GroupName")],
+        "instance-id": [thing.get("InstanceId")],
         "vpc-id": [thing.get("VpcId")],
         "state": [thing.get("State")],
         "status": [thing.get("State")],
@@ -157,7 +227,7 @@ def _matches(thing: Record, params: Record) -> bool:
     tags = tagged(thing)
     for one in params.get("Filters", ()):
         name = one["Name"]
-        values = [tags.get(name[4:])] if name.startswith("tag:") else seen.get(name, [])
+        values = [tags.get(name[4:])] if name.startswith("tag:") else list(tags) if name == "tag-key" else seen.get(name, [])
         if not set(values) & set(one["Values"]):
             return False
     return True
@@ -177,9 +247,21 @@ def _about(method: str, params: Record) -> tuple[str, tuple[tuple[str, str], ...
         devices = ", ".join(f"{m['DeviceName']} from {m['Ebs']['SnapshotId']}" for m in params["BlockDeviceMappings"])
         detail = f"{params['BootMode']}, {devices}"
     elif method == "run_instances":
-        card = params["NetworkInterfaces"][0]
-        subject = params["ImageId"]
-        detail = f"{params['InstanceType']} in {card['SubnetId']}, groups {', '.join(card.get('Groups', ())) or 'of the VPC'}"
+        cards = params["NetworkInterfaces"]
+        subject, places = params["ImageId"], ", ".join(card.get("SubnetId") or card["NetworkInterfaceId"] for card in cards)
+        detail = f"{params['InstanceType']} in {places}, groups {', '.join(cards[0].get('Groups', ())) or 'of the VPC'}"
+    elif method == "import_snapshot":
+        place = params["DiskContainer"]["UserBucket"]
+        subject, detail = f"s3://{place['S3Bucket']}/{place['S3Key']}", f"as {params['RoleName']}"
+    elif method == "import_image":
+        subject = ", ".join(container["SnapshotId"] for container in params["DiskContainers"])
+        detail = f"{params['Platform']} with {params['LicenseType']}'s licence, {params['BootMode']}, as {params['RoleName']}"
+    elif method == "create_network_interface":
+        detail = f"in {params['SubnetId']}, groups {', '.join(params.get('Groups', ())) or 'of the VPC'}"
+    elif method == "modify_network_interface_attribute":
+        detail = "goes with its instance"
+    elif method == "create_tags":
+        subject = ", ".join(params["Resources"])
     elif method == "terminate_instances":
         subject = ", ".join(params["InstanceIds"])
     elif method == "create_capacity_reservation":

@@ -27,13 +27,28 @@ class Errors(_Strict):
     slow_text: str
 
 
+class VolumeType(_Strict):
+    """GiB that a volume of the type holds, and that it has at least; whether a machine boots from it. What may be provisioned:
+    operations per second (least and most, and the most for each GiB), MiB/s (least and most, and the most for each operation);
+    empty: nothing. `asks`: operations have to be said."""
+
+    most: int
+    least: int = 1
+    boots: bool = True
+    iops: tuple[int, int] | None = None
+    iops_per_gib: int = 0
+    throughput: tuple[int, int] | None = None
+    throughput_per_iops: float = 0
+    asks: bool = False
+
+
 class Ebs(_Strict):
-    """Bytes of a block, minutes of the idle time-out, seconds until a snapshot is visible, GiB by volume type."""
+    """Bytes of a block, minutes of the idle time-out, seconds until a snapshot is visible, what the volume types are."""
 
     block: int
     timeout_minutes: int
     visible_seconds: float
-    volume_types: dict[str, int]
+    volume_types: dict[str, VolumeType]
 
 
 class Quota(_Strict):
@@ -50,6 +65,13 @@ class Types(_Strict):
     attachments: int
 
 
+class ImageImport(_Strict):
+    """Of a machine that ImportImage takes: the most disks, and GiB that each stays below."""
+
+    disks: int
+    gib: int
+
+
 class Api(_Strict):
     """api.toml."""
 
@@ -57,6 +79,7 @@ class Api(_Strict):
     ebs: Ebs
     quota: Quota
     types: Types
+    image_import: ImageImport
 
 
 class Rights(_Strict):

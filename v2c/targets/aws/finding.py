@@ -5,20 +5,27 @@ from typing import Any
 
 from v2c.errors import TargetError
 from v2c.model import Ref
-from v2c.targets.aws import images, launch, names
+from v2c.targets.aws import cards, images, importing, launch, licensed, names
 from v2c.targets.aws.session import ApiError, Session
 
 LIVING = ["pending", "running", "stopping", "stopped", "shutting-down"]
 
 
-def find(session: Session, job: str) -> Iterator[Ref]:
-    """Everything of the job, in the order it is made in."""
+def find(session: Session, job: str, bucket: str = "", *, held: bool = False, imported: bool = False) -> Iterator[Ref]:
+    """Everything of the job, in the order it is made in. `bucket`: where its disks are staged, if they are; `held`: whether
+    network interfaces may hold addresses for it; `imported`: whether its image may be imported."""
+    if bucket:
+        yield from importing.find(session, bucket, job)
     ours = names.ours(job)
+    for found in cards.held(session, job) if held else ():
+        yield Ref.of("nic", found["NetworkInterfaceId"], job=job, card=names.tagged(found).get(names.CARD, "0"))
     active = [*ours, {"Name": "state", "Values": ["active", "pending"]}]
     for found in session.pages("ec2", "describe_capacity_reservations", "CapacityReservations", Filters=active):
         yield Ref.of("reservation", found["CapacityReservationId"], job=job)
     for found in session.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=ours):
-        yield Ref.of("disk", found["SnapshotId"], job=job, disk=names.tagged(found).get(names.DISK, ""))
+        if not {importing.NUMBER, licensed.COPY} & set(names.tagged(found)):
+            yield Ref.of("disk", found["SnapshotId"], job=job, disk=names.tagged(found).get(names.DISK, ""))
+    yield from licensed.find(session, job) if imported else ()
     for found in session.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=ours):
         yield Ref.of("image", found["ImageId"], job=job)
     for found in session.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=ours):
@@ -39,6 +46,11 @@ def instances(session: Session, job: str, *more: dict[str, Any]) -> Iterator[dic
 
 def destroy(session: Session, ref: Ref) -> None:
     """Removes it, and first what of the same job stands in the way. Absent is success."""
+    if ref.kind == "import" and ref.id.startswith("import-ami-"):
+        licensed.destroy(session, ref)
+        return
+    if importing.destroy(session, ref):
+        return
     found = _described(session, ref)
     if found is None:
         return
@@ -46,10 +58,13 @@ def destroy(session: Session, ref: Ref) -> None:
     if not job or names.tagged(found).get(names.TAG) != job:
         raise TargetError(f"the {ref.kind} {ref.id} carries no tag of job {job or '?'}, so it is left alone")
     match ref.kind:
-        case "disk":
-            drop_snapshot(session, ref.id, job)
+        case "disk" | "snapshot":
+            images.drop_snapshot(session, ref.id, job)
         case "image":
-            images.deregister(session, found, job)
+            if licensed.TASK in names.tagged(found):
+                licensed.remove(session, found)
+            else:
+                images.deregister(session, found, job)
         case "instance":
             launch.terminate(session, ref.id)
             _volumes(session, job)
@@ -57,10 +72,15 @@ def destroy(session: Session, ref: Ref) -> None:
             for instance in instances(session, job, {"Name": "instance.group-id", "Values": [ref.id]}):
                 launch.terminate(session, instance["InstanceId"])
             launch.drop_group(session, ref.id)
+        case "nic":
+            user = launch.described(session, found.get("Attachment", {}).get("InstanceId", "")) if "Attachment" in found else None
+            if user is not None and names.tagged(user).get(names.TAG) == job:
+                launch.terminate(session, user["InstanceId"])
+            cards.drop(session, ref.id)
         case "volume":
-            _quietly(session, "delete_volume", "InvalidVolume.NotFound", VolumeId=ref.id)
+            images.quietly(session, "delete_volume", "InvalidVolume.NotFound", VolumeId=ref.id)
         case "reservation":
-            _quietly(
+            images.quietly(
                 session, "cancel_capacity_reservation", "InvalidCapacityReservationId.NotFound", CapacityReservationId=ref.id
             )
 
@@ -68,11 +88,14 @@ def destroy(session: Session, ref: Ref) -> None:
 def _described(session: Session, ref: Ref) -> dict[str, Any] | None:
     listing = {
         "disk": ("describe_snapshots", "SnapshotIds", "Snapshots"),
+        "snapshot": ("describe_snapshots", "SnapshotIds", "Snapshots"),
         "image": ("describe_images", "ImageIds", "Images"),
         "network": ("describe_security_groups", "GroupIds", "SecurityGroups"),
         "volume": ("describe_volumes", "VolumeIds", "Volumes"),
         "reservation": ("describe_capacity_reservations", "CapacityReservationIds", "CapacityReservations"),
     }
+    if ref.kind == "nic":
+        return cards.described(session, ref.id)
     if ref.kind == "instance":
         found = launch.described(session, ref.id)
         return found if found and found["State"]["Name"] != "terminated" else None
@@ -91,29 +114,8 @@ def _described(session: Session, ref: Ref) -> dict[str, Any] | None:
     return dict(things[0])
 
 
-def drop_snapshot(session: Session, id: str, job: str) -> None:
-    """Deletes it. A snapshot that an image of the job needs takes the image with it."""
-    try:
-        _quietly(session, "delete_snapshot", "InvalidSnapshot.NotFound", SnapshotId=id)
-    except ApiError as error:
-        if error.code != "InvalidSnapshot.InUse":
-            raise
-        used = [*names.ours(job), {"Name": "block-device-mapping.snapshot-id", "Values": [id]}]
-        for image in session.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=used):
-            images.deregister(session, image, job)
-        _quietly(session, "delete_snapshot", "InvalidSnapshot.NotFound", SnapshotId=id)
-
-
 def _volumes(session: Session, job: str) -> None:
     """Volumes that an instance left behind."""
     loose = [*names.ours(job), {"Name": "status", "Values": ["available", "error"]}]
     for volume in list(session.pages("ec2", "describe_volumes", "Volumes", Filters=loose)):
-        _quietly(session, "delete_volume", "InvalidVolume.NotFound", VolumeId=volume["VolumeId"])
-
-
-def _quietly(session: Session, method: str, absent: str, **params: Any) -> None:
-    try:
-        session.call("ec2", method, **params)
-    except ApiError as error:
-        if error.code != absent:
-            raise
+        images.quietly(session, "delete_volume", "InvalidVolume.NotFound", VolumeId=volume["VolumeId"])

@@ -11,9 +11,10 @@ from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import Observation, Placement, Plan, Ref, StatusCheck, Verdict
-from v2c.targets.aws import names
+from v2c.targets.aws import cards, licensed, names
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import ApiError, Session
+from v2c.targets.aws.volumes import asked as volume
 
 POLL_S = 3.0  # how old an observation may be: EC2's buckets are shared by the whole account
 PICTURE_S = 20.0
@@ -46,15 +47,8 @@ class Instances:
     # ---- the place ---------------------------------------------------------------------------------------------------------
 
     def subnet(self) -> dict[str, Any]:
-        """The subnet of the locator, else the default one of the region's first zone. TargetError when there is none."""
-        if self.options.subnet:
-            found = self.session.call("ec2", "describe_subnets", SubnetIds=[self.options.subnet])["Subnets"]
-        else:
-            filters = [{"Name": "default-for-az", "Values": ["true"]}]
-            found = list(self.session.pages("ec2", "describe_subnets", "Subnets", Filters=filters))
-        if not found:
-            raise TargetError(f"{self.options.region} has no default subnet", remedy="name one with ?subnet=")
-        return dict(min(found, key=lambda subnet: str(subnet["AvailabilityZone"])))
+        """The subnet of the first card. TargetError when there is none."""
+        return cards.subnets(self.session, self.options, [0])[0]
 
     def _isolated(self, vpc: str, job: str, journal: Journal) -> str:
         """A security group without any rule: nothing comes in, nothing goes out."""
@@ -100,9 +94,9 @@ class Instances:
     def launch(self, plan: Plan, image: Ref, placement: Placement, journal: Journal, meter: Meter) -> Ref:
         """The instance of the placement, running. Its client token makes a repeat find it; one that is over gets a successor."""
         role = "cutover" if placement.cutover else "test"
-        subnet = self.subnet()
+        places = cards.subnets(self.session, self.options, range(cards.count(plan)))
         if placement.isolated and not placement.cutover:
-            groups = [self._isolated(str(subnet["VpcId"]), journal.job, journal)]
+            groups = [self._isolated(str(places[0]["VpcId"]), journal.job, journal)]
         else:
             groups = self.options.groups
         key = f"aws/launch/{role}"
@@ -110,8 +104,12 @@ class Instances:
         with meter.phase("start"):
             for attempt in range(first, first + ATTEMPTS):
                 journal.note(key, str(attempt))
-                instance = self._run(plan, image, placement, subnet, groups, role, attempt, journal)
+                held = list(cards.hold(self.session, self.options, plan, journal)) if placement.cutover else []
+                asked = cards.asked(places, groups, {int(ref["card"]): ref.id for ref in held}, public=placement.cutover)
+                instance = self._run(plan, image, placement, asked, role, attempt, journal)
                 if instance is not None:
+                    if held:
+                        cards.bind(self.session, journal.job, instance.id)
                     return instance
         raise TargetError(f"{ATTEMPTS} instances of {image.id} ended as soon as they were launched", remedy="look at the image")
 
@@ -120,8 +118,7 @@ class Instances:
         plan: Plan,
         image: Ref,
         placement: Placement,
-        subnet: dict[str, Any],
-        groups: list[str],
+        asked: list[dict[str, Any]],
         role: str,
         attempt: int,
         journal: Journal,
@@ -135,14 +132,14 @@ class Instances:
                 return ref
             journal.undone(ref)
             return None
-        tags = names.tags(job, plan.machine.name, v2c_role=role, v2c_launch=name)
+        tags = names.tags(job, plan.machine.name, plan.tags, v2c_role=role, v2c_launch=name)
         ref = None
         with journal.intent("instance", name, {names.TAG: job}) as intent:
             try:
                 answer = self.session.call(
                     "ec2",
                     "run_instances",
-                    **self._request(plan, image, placement, subnet, groups, tags, journal.refs("reservation")),
+                    **self._request(plan, image, placement, asked, tags, journal.refs("reservation")),
                     ClientToken=names.token(job, "instance", image.id, name),
                 )
             except ApiError as error:
@@ -169,25 +166,21 @@ class Instances:
         plan: Plan,
         image: Ref,
         placement: Placement,
-        subnet: dict[str, Any],
-        groups: list[str],
+        asked: list[dict[str, Any]],
         tags: list[dict[str, str]],
         held: list[Ref],
     ) -> dict[str, Any]:
-        card: dict[str, Any] = {"DeviceIndex": 0, "SubnetId": subnet["SubnetId"], "DeleteOnTermination": True}
-        if groups:
-            card["Groups"] = groups
-        if not placement.cutover:
-            card["AssociatePublicIpAddress"] = False
         request: dict[str, Any] = {
             "ImageId": image.id,
             "InstanceType": plan.instance_type or self.options.type,
             "MinCount": 1,
             "MaxCount": 1,
-            "NetworkInterfaces": [card],
+            "NetworkInterfaces": asked,
             "MetadataOptions": {"HttpTokens": self.options.imds, "HttpEndpoint": "enabled"},
             "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
         }
+        if self.options.licensed:
+            request["BlockDeviceMappings"] = licensed.volumes(self.session, volume(self.options, plan.disks[0]), image.id)
         if placement.cutover and self.options.key_name:
             request["KeyName"] = self.options.key_name
         if placement.cutover and held:
@@ -243,7 +236,9 @@ class Instances:
             picture, pictured = self._picture(instance.id) or picture, now
         if word == "running" and any(status.verdict is Verdict.OBSERVED for status in statuses or _UNKNOWN):
             statuses = self._statuses(instance.id)
-        addresses = tuple(found[key] for key in ("PrivateIpAddress", "PublicIpAddress") if found.get(key))
+        others = [card["PrivateIpAddress"] for card in found.get("NetworkInterfaces", ()) if card.get("PrivateIpAddress")]
+        first = [found[key] for key in ("PrivateIpAddress", "PublicIpAddress") if found.get(key)]
+        addresses = tuple(dict.fromkeys([*first, *others]))
         return _Seen(now, Observation(word, alive, console, picture, addresses, statuses=statuses), pictured)
 
     def _console(self, id: str) -> str:
@@ -280,10 +275,10 @@ class Instances:
         return str(path)
 
     def stop(self, instance: Ref, journal: Journal) -> None:
-        """Ends a test for good, and its security group: nothing of it costs anything any more."""
+        """Ends a test for good, and its security group: nothing of it costs anything any more. The real instance stays."""
         found = described(self.session, instance.id)
         if found and names.tagged(found).get("v2c-role") == "cutover":
-            raise TargetError(f"{instance.id} is the real instance, not a test", remedy="`v2c rollback` takes it back")
+            return
         terminate(self.session, instance.id)
         journal.undone(instance)
         with self._lock:

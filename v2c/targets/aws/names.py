@@ -8,18 +8,19 @@ from typing import Any
 TAG = "v2c-job"
 DISK = "v2c-disk"
 GENERATION = "v2c-generation"
+CARD = "v2c-card"  # which of the machine's network cards, from 0
 ROLE = "v2c-role"  # "test" or "cutover"
 
 
-def tags(job: str, name: str, **more: str) -> list[dict[str, str]]:
-    """The tags of a thing: whose it is, what the console calls it, and `more` (underscores become dashes)."""
-    words = {TAG: job, "Name": name[:255], **{key.replace("_", "-"): value[:255] for key, value in more.items()}}
+def tags(job: str, name: str, also: Iterable[tuple[str, str]] = (), **more: str) -> list[dict[str, str]]:
+    """The tags of a thing: whose it is, what the console calls it, the user's `also`, and `more` (underscores become dashes)."""
+    words = {TAG: job, "Name": name[:255], **dict(also), **{key.replace("_", "-"): value[:255] for key, value in more.items()}}
     return [{"Key": key, "Value": value} for key, value in words.items()]
 
 
 def tagged(thing: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a described thing."""
-    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags") or ()}
+    """The tags of a described thing; network interfaces have another name for them."""
+    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags") or thing.get("TagSet") or ()}
 
 
 def ours(job: str) -> list[dict[str, Any]]:

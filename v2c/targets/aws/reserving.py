@@ -1,4 +1,4 @@
-"""What is prepared before the upload: a place for the instance, held until it is launched or its time is over."""
+"""What is prepared before the upload: the instance's addresses, and a place for it until it is launched or its time is over."""
 
 import datetime
 from collections.abc import Iterator
@@ -7,14 +7,16 @@ from typing import Any
 from v2c.errors import TargetError
 from v2c.journal import Journal
 from v2c.model import Plan, Ref
-from v2c.targets.aws import names
+from v2c.targets.aws import cards, names
 from v2c.targets.aws.launch import Instances
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import Session
 
 
 def reserve(session: Session, options: Options, instances: Instances, plan: Plan, journal: Journal) -> Iterator[Ref]:
-    """A capacity reservation of `?reserve=HOURS`, which ends by itself; twice is one."""
+    """A network interface for each address of `?private-ip=`, and the capacity reservation of `?reserve=HOURS`, which ends by
+    itself; twice is one."""
+    yield from cards.hold(session, options, plan, journal)
     if not options.hours:
         return
     if not plan.instance_type:
@@ -44,7 +46,7 @@ def _make(session: Session, options: Options, instances: Instances, plan: Plan, 
         "ec2",
         "create_capacity_reservation",
         InstanceType=plan.instance_type,
-        InstancePlatform="Linux/UNIX",
+        InstancePlatform="Windows" if options.licensed else "Linux/UNIX",
         AvailabilityZone=str(instances.subnet()["AvailabilityZone"]),
         InstanceCount=1,
         EndDateType="limited",

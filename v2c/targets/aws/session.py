@@ -5,19 +5,23 @@ instance role; AWS_ENDPOINT_URL*, AWS_CA_BUNDLE). Nothing of them is kept or tol
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
+from v2c.clock import CLOCK
 from v2c.errors import Paused, TargetError, V2cError
 from v2c.events import Meter
 from v2c.patience import OUTAGE_S, Patience, meter_of
+from v2c.targets import together
 from v2c.targets.aws.facts import api
+from v2c.throttle import turn
 
 CONNECT_S, READ_S = 10, 60  # without limits an uploader outside EC2 hangs for ever
 FIRST_POLL_S, MOST_POLL_S = 0.2, 15.0  # EC2's buckets of requests are shared by the whole account
 POOL = 64  # connections per service: the default of 10 caps uploads silently
+
+DATA = ("ebs", "s3")  # the services that blocks go through; their limits are other ones, and known to who sends
 
 T = TypeVar("T")
 Passing = Callable[[Exception], str | None]
@@ -40,16 +44,20 @@ class Session:
     def __init__(self, region: str, profile: str = "") -> None:
         self.region, self.profile = region, profile
         self.job = ""
-        self.clock: Callable[[], float] = time.monotonic  # by which outages are waited out
-        self.sleep: Callable[[float], None] = time.sleep
+        self.clock = CLOCK
         self._clients: dict[str, Any] = {}
         self._session: Any = None
         self._lock = threading.RLock()
 
     @property
+    def account(self) -> str:
+        """Whose calls AWS counts together: each region has its own counts."""
+        return f"aws:{self.profile}/{self.region}"
+
+    @property
     def meter(self) -> Meter:
         """The meter of the step that the job is at."""
-        return meter_of(self.job)
+        return together.meter() or meter_of(self.job)
 
     def client(self, service: str) -> Any:
         """The SDK's client of a service, made once."""
@@ -77,9 +85,15 @@ class Session:
                 core = botocore.session.Session(profile=self.profile or None)
                 core.register_component("data_loader", _models())
                 self._session = boto3.Session(region_name=self.region, botocore_session=core)
-            return self._session.client(service, config=config)
+            made = self._session.client(service, config=config)
         except (BotoCoreError, ValueError) as error:
             raise TargetError(f"AWS: {error}", remedy="correct the region, the profile or the SDK's settings") from error
+        if service not in DATA:
+            made.meta.events.register("before-send", self._turn)
+        return made
+
+    def _turn(self, **_: Any) -> None:
+        turn(self.account, self.meter.cancelled)
 
     def renew(self) -> None:
         """Asks the SDK's chain for credentials anew: what was in a file or a variable may have changed."""
@@ -96,7 +110,12 @@ class Session:
             answer: dict[str, Any] = getattr(self.client(service), method)(**params)
             return answer
 
-        return self.patiently(once, method, passing, patient=patient)
+        def whole() -> dict[str, Any]:
+            return self.patiently(once, method, passing, patient=patient)
+
+        if service in DATA:
+            return whole()
+        return together.once((self.account, service, method, repr(sorted(params.items()))), whole)
 
     def probe(self, service: str, method: str, **params: Any) -> dict[str, Any]:
         """A call that cannot change anything, though its name says so: EC2's DryRun, or one about things that do not exist."""
@@ -109,8 +128,8 @@ class Session:
         def why(error: Exception) -> str | None:
             return (passing(error) if passing else None) or self._passing(error, renewing=patient)
 
-        limit = OUTAGE_S if patient else 20.0
-        patience = Patience(meter=self.meter, limit_s=limit, clock=self.clock, sleep=self.sleep)
+        limit = together.limit(OUTAGE_S) if patient else 20.0
+        patience = Patience(meter=self.meter, limit_s=limit, clock=self.clock)
         try:
             return patience(once, why)
         except V2cError:
@@ -130,21 +149,21 @@ class Session:
 
     def polls(self, limit_s: float) -> Iterator[None]:
         """Turns to ask whether something is done: at once, soon, then every quarter of a minute, until the time is over."""
-        began, pause = time.monotonic(), FIRST_POLL_S
+        began, pause = self.clock.now(), FIRST_POLL_S
         while True:
             yield
-            if time.monotonic() - began > limit_s:
+            if self.clock.now() - began > limit_s:
                 return
             self._rest(pause)
             pause = min(pause * 1.5, MOST_POLL_S)
 
     def _rest(self, seconds: float) -> None:
         """Sleeps; Paused when the user wants to stop."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        until = self.clock.now() + seconds
+        while (left := until - self.clock.now()) > 0:
             if self.meter.cancelled():
                 raise Paused("stopped while waiting for AWS", remedy="the same command goes on")
-            time.sleep(min(left, 0.5))
+            self.clock.sleep(min(left, 0.5))
 
     def _passing(self, error: Exception, *, renewing: bool) -> str | None:
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError

@@ -17,7 +17,7 @@ from v2c.blocks import BlockMap
 from v2c.errors import TargetError
 from v2c.journal import Journal
 from v2c.model import GIB, Disk, Plan, Ref
-from v2c.targets.aws import finding, names
+from v2c.targets.aws import images, names
 from v2c.targets.aws.facts import api
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.putlog import PutLog
@@ -137,7 +137,7 @@ class EbsWriter:
 
     def _delete(self, snapshot: str) -> None:
         """It goes, and an image that was made of it."""
-        finding.drop_snapshot(self._session, snapshot, self._journal.job)
+        images.drop_snapshot(self._session, snapshot, self._journal.job)
         self._journal.undone(self._ref(snapshot))
 
     def _start(self, found: dict[str, Any] | None = None) -> str:

@@ -1,18 +1,21 @@
 """Azure: disks uploaded straight into managed disks, and virtual machines made of them.
 
-`azure:SUBSCRIPTION/GROUP/LOCATION?subnet=VNET/SUBNET` and, if wanted, `&nsg=` (for the cut-over), `&test-subnet=`, `&size=`
-(else chosen), `&sku=` (of the disks, default Premium_LRS), `&os=windows`, `&endpoint=` (Azure Stack; AZURE_RESOURCE_MANAGER_URL
-says the same; sovereign clouds: AZURE_SDK_CLOUD_CONF), `&create-group`, `&reserve-capacity`. Who we are comes from
-azure-identity's chain, whom TLS trusts from REQUESTS_CA_BUNDLE.
+`azure:SUBSCRIPTION/GROUP/LOCATION?subnet=VNET/SUBNET[,VNET/SUBNET]` and, if wanted, `&nsg=` (for the cut-over), `&test-subnet=`,
+`&size=` (else chosen), `&sku=` (of the disks, default Premium_LRS), `&os=windows`, `&endpoint=` (Azure Stack;
+AZURE_RESOURCE_MANAGER_URL says the same; sovereign clouds: AZURE_SDK_CLOUD_CONF), `&create-group`, `&reserve-capacity`,
+`&private-ip=ADDRESS[,ADDRESS]`, `&security=trusted` (Trusted Launch: a TPM, and secure boot for who is signed), `&via=blob` with
+`&storage-account=` and, if wanted, `&container=`. Who we are comes from azure-identity's chain, whom TLS trusts from
+REQUESTS_CA_BUNDLE.
 
-    upload     a managed disk per disk, made for upload; 4 MiB pages by a SAS; a VHD's footer; the SAS ended
-    register   the machine's description, in the tags of the boot disk
+    upload     a managed disk per disk, made for upload; 4 MiB pages by a SAS; a VHD's footer; the SAS ended. Or, by way of a
+               storage account, the same pages into a page blob per disk
+    register   by way of a storage account, a managed disk of each blob; the machine's description, in the tags of the boot disk
     test       a machine of copies, in a security group that lets nothing pass
     cut-over   a machine of the disks themselves, in the user's subnet
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from v2c.errors import TargetError
@@ -20,18 +23,20 @@ from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import MIB, Caps, Disk, Finding, Observation, Placement, Plan, Ref
 from v2c.patience import OUTAGE_S
+from v2c.platforms import platform
 from v2c.sizing import choose
 from v2c.targets import TargetFeatures, Tell
-from v2c.targets.azure import disks, launch
+from v2c.targets.azure import disks, importing, launch, quotas, staging
 from v2c.targets.azure.catalogue import sizes
 from v2c.targets.azure.check import Check
 from v2c.targets.azure.disks import ManagedDisk
 from v2c.targets.azure.inventory import Inventory
 from v2c.targets.azure.observe import Observer
-from v2c.targets.azure.place import JOB, TEST, Place, name_of, parse
+from v2c.targets.azure.pageblob import CHUNK
+from v2c.targets.azure.place import TEST, Place, name_of, parse
 from v2c.targets.azure.reserve import reserve
 from v2c.targets.azure.session import Session
-from v2c.targets.azure.upload import CHUNK, PARALLEL, PageWriter, pages_of
+from v2c.targets.azure.upload import PARALLEL, State, writing
 from v2c.transfer import DiskWriter
 
 CHECK_S = 60.0  # how long a question is asked again before anything was changed
@@ -49,7 +54,15 @@ class AzureTarget:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.features = TargetFeatures(chunk=CHUNK, parallel=PARALLEL, size_unit=MIB, readable=True, dry=True)
+        self.features = TargetFeatures(
+            chunk=CHUNK,
+            parallel=PARALLEL,
+            size_unit=MIB,
+            readable=True,
+            dry=True,
+            account=f"azure:{place.subscription}",
+            reserves=0 if place.reserve_capacity else None,
+        )
         self.session = Session(place)
         self._inventory = Inventory(self.session)
         self._observer = Observer(self.session)
@@ -57,8 +70,11 @@ class AzureTarget:
     # ---- before a byte moves -----------------------------------------------------------------------------------------------
 
     def size(self, plan: Plan) -> Plan:
-        """The user's size, else the smallest of the catalogue that holds the machine."""
+        """The user's size, else the smallest of the catalogue that holds the machine; and what Trusted Launch wants of it."""
         self._begin(plan.job)
+        plan = plan.typed(self.place.sku)
+        if self.place.trusted:
+            plan = replace(plan, needs=replace(plan.needs, trusts=platform(self.platform).arrive.trusts, tpm=True))
         if self.place.size:
             return replace(plan, instance_type=self.place.size)
         try:
@@ -66,13 +82,18 @@ class AzureTarget:
         except TargetError:
             return plan  # `check` tells why, with everything else that stands in the way
         firmware = plan.machine.firmware or plan.needs.firmware
-        offers = [size.offer for size in known.values() if size.general and not size.refused]
+        fitting = (size for size in known.values() if size.trusted or not self.place.trusted)
+        offers = [size.offer for size in fitting if size.general and not size.refused]
         chosen = choose(plan.machine, firmware, offers)
         return replace(plan, instance_type=chosen.name) if chosen else plan
 
     def check(self, plan: Plan) -> Iterator[Finding]:
         self._begin(plan.job)
         yield from Check(self.session, plan if plan.instance_type else self.size(plan)).run()
+
+    def fits(self, plans: Sequence[Plan]) -> Iterator[Finding]:
+        self._begin(plans[0].job)
+        yield from quotas.fits(quotas.going(self.session, plans))
 
     def _begin(self, job: str) -> None:
         """Nothing was done yet: who cannot reach Azure hears of it now, and not after the hour that a job waits."""
@@ -87,43 +108,35 @@ class AzureTarget:
 
     # ---- the disks ---------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> Iterator[DiskWriter]:
+    def writer(self, plan: Plan, disk: Disk, base: Ref | None, journal: Journal) -> AbstractContextManager[DiskWriter]:
         """Makes the disk, or finds it again. Its SAS is asked for when something is to be sent, and again when it runs out."""
         self._go_on(journal.job)
         number, planned = next((n, p) for n, p in enumerate(plan.disks) if p.disk == disk.id)
+        if self.place.staged:
+            ref = staging.ref_of(self.session, journal.job, number)
+            return writing(staging.staged(self.session, journal.job, number), ref, plan, disk, journal)
         managed = ManagedDisk(self.session, name_of(plan, f"disk{number}"))
-        size = planned.target_size
-        ref = Ref.of("disk", self.place.id(disks.KIND, managed.name), job=journal.job, disk=disk.id, size=str(size))
-
-        def make() -> None:
-            managed.create(plan, disk, planned, boots=number == 0)
-
-        def remake() -> None:
-            managed.delete()
-            make()
-
-        shown = managed.ours(journal.job)
-        if shown is None or ref not in journal.refs("disk"):
-            with journal.intent("disk", ref.id, {JOB: journal.job}) as intent:
-                if shown is None:
-                    make()
-                intent.done(ref)
-        complete = shown is not None and disks.sealed(shown)
-        if shown is not None and not complete and not disks.uploading(shown):
-            remake()  # its SAS was ended too early: it takes no pages any more
-        yield PageWriter(managed, size, ref, sealed=complete, remake=remake, meter=self.session.meter)
+        size = str(planned.target_size)
+        ref = Ref.of("disk", self.place.id(disks.KIND, managed.name), job=journal.job, disk=disk.id, size=size)
+        return writing(managed, ref, plan, disk, journal)
 
     def read(self, plan: Plan, disk: Ref, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         self._go_on(plan.job)
-        managed = ManagedDisk(self.session, disk.id.rpartition("/")[2])
-        shown = managed.ours(disk["job"])
-        if shown is None or not disks.sealed(shown):
-            raise TargetError(f"the disk {managed.name} was not uploaded", remedy="run the command again with --again")
-        yield from pages_of(managed, int(disk["size"]), indexes, self.session.meter)
+        job = disk["job"]
+        sink: ManagedDisk | staging.StagedDisk
+        if self.place.staged:
+            sink = staging.staged(self.session, job, int(disk["number"]))
+            size = plan.disks[int(disk["number"])].target_size
+        else:
+            sink, size = ManagedDisk(self.session, disk.id.rpartition("/")[2]), int(disk["size"])
+        if sink.state(job) is not State.SEALED:
+            raise TargetError(f"the disk {sink.name} was not uploaded", remedy="run the command again with --again")
+        yield from sink.read(size, indexes)
 
     def register(self, plan: Plan, disks: Sequence[Ref], caps: Caps, journal: Journal) -> Ref:
         self._go_on(journal.job)
+        if self.place.staged:
+            disks = importing.imported(self.session, plan, disks, journal)
         return launch.register(self.session, plan, disks, caps, journal)
 
     # ---- the instance ------------------------------------------------------------------------------------------------------
@@ -145,15 +158,23 @@ class AzureTarget:
             self._observer.forget(instance.id)
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
-        """What a test that is over left when it was cut off, and the reserved capacity."""
+        """What a test that is over left when it was cut off, the reserved capacity, and what was staged."""
         self._go_on(journal.job)
         found = list(self._inventory.of(journal.job))
+
+        def passes(ref: Ref) -> bool:
+            return ref.kind == "reservation" or ref.id.startswith("blob://")
+
         testing = any(one.role == TEST and one.ref.kind == "instance" for one in found)
         for one in reversed(found):
-            if one.ref.kind == "reservation" or (one.role == TEST and not testing):
+            if passes(one.ref) or (one.role == TEST and not testing):
                 self.destroy(one.ref)
                 journal.undone(one.ref)
                 yield one.ref
+        there = {one.ref for one in found}
+        for ref in journal.refs():  # gone, and cut off before that was written down
+            if passes(ref) and ref not in there:
+                journal.undone(ref)
 
     # ---- adoption and clean-up ---------------------------------------------------------------------------------------------
 

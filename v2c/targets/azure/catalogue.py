@@ -30,12 +30,26 @@ class Sizes(BaseModel):
 
 
 class Rights(BaseModel):
-    """Actions of Azure's RBAC, by what is asked for."""
+    """Actions of Azure's RBAC, by what is asked for; `address` at the virtual network, for fixed addresses; `blob*` at the
+    storage account: always there, for a container of the job's own, on the data itself, and those that Azure may ask for when
+    it imports."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     always: tuple[str, ...]
     create_group: tuple[str, ...]
     reserve_capacity: tuple[str, ...]
+    address: tuple[str, ...]
+    blob: tuple[str, ...]
+    blob_container: tuple[str, ...]
+    blob_data: tuple[str, ...]
+    blob_import: tuple[str, ...]
+
+
+class Accounts(BaseModel):
+    """Kinds of storage accounts that hold page blobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kinds: tuple[str, ...]
 
 
 class Drivers(BaseModel):
@@ -52,6 +66,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     least_disk: int
     most_boot_disk: int
+    most_page_blob: int
     subnet_reserved: int
 
 
@@ -64,6 +79,7 @@ class Facts(BaseModel):
     rights: Rights
     drivers: Drivers
     limits: Limits
+    accounts: Accounts
     skus: tuple[str, ...] = Field(min_length=1)
 
 
@@ -79,25 +95,43 @@ def facts() -> Facts:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size of the catalogue: what is offered, and what only Azure asks. `refused`: why this subscription does not get it."""
+    """A size of the catalogue: what is offered, and what only Azure asks. `trusted`: it has Trusted Launch; `refused`: why this
+    subscription does not get it."""
 
     offer: Offer
     family: str
     controllers: tuple[str, ...]
     accelerated: bool
     premium: bool
+    trusted: bool
     refused: str = ""
     general: bool = True
 
 
 def sizes(session: Session) -> dict[str, Size]:
-    """All sizes of the location by name, asked for once (the list is long); empty when Azure has no such location."""
-    if session.kept.get("sizes") is None:
+    """All sizes of the location by name; empty when Azure has no such location."""
+    return _offered(session)[0]
+
+
+def disk_kinds(session: Session) -> frozenset[str]:
+    """The kinds of managed disks that the location has; empty: Azure does not tell."""
+    return _offered(session)[1]
+
+
+def _offered(session: Session) -> tuple[dict[str, Size], frozenset[str]]:
+    """Asked for once: the list is long."""
+    if session.kept.get("offered") is None:
         where = session.place.location
         skus = session.compute.resource_skus
-        found = session.list("the sizes cannot be listed", lambda: skus.list(filter=f"location eq '{where}'"))
-        session.kept["sizes"] = {sku.name: _size(sku, where) for sku in found if sku.resource_type == "virtualMachines"}
-    known: dict[str, Size] = session.kept["sizes"]
+
+        def ask() -> tuple[dict[str, Size], frozenset[str]]:
+            found = session.list("the sizes cannot be listed", lambda: skus.list(filter=f"location eq '{where}'"))
+            known = {sku.name: _size(sku, where) for sku in found if sku.resource_type == "virtualMachines"}
+            kinds = (sku.name for sku in found if sku.resource_type == "disks" and not any(_refusals(sku, where)))
+            return known, frozenset(kinds)
+
+        session.kept["offered"] = session.once(f"sizes {where}", ask)
+    known: tuple[dict[str, Size], frozenset[str]] = session.kept["offered"]
     return known
 
 
@@ -128,6 +162,7 @@ def _size(sku: Any, where: str) -> Size:
         controllers=controllers,
         accelerated=able.get("AcceleratedNetworkingEnabled", "False") == "True",
         premium=able.get("PremiumIO", "False") == "True",
+        trusted="V2" in generations and able.get("TrustedLaunchDisabled", "False") != "True",
         refused=next(iter(_refusals(sku, where)), ""),
         general=general,
     )

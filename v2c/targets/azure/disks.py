@@ -10,29 +10,40 @@ within the hour.
 
 import secrets
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from v2c.errors import TargetError
 from v2c.model import Disk, DiskPlan, Firmware, Plan, Ref
-from v2c.targets.azure.place import DISK, JOB, SEALED, SIZE, WRITER, Place
+from v2c.targets.azure.pageblob import TAKEN, WAIT, Blob, client
+from v2c.targets.azure.place import DISK, ETAG, JOB, SEALED, SIZE, STANDARD, WRITER, Place
 from v2c.targets.azure.session import Session
+from v2c.targets.azure.upload import State, pages_of
+from v2c.targets.writers.raw import FOOTER
 
 KIND = "Microsoft.Compute/disks"
-FOOTER = 512  # bytes of a fixed VHD's footer, behind the disk's own
+READ_S = 3600  # of a read SAS
 SAS_S = 3600  # of a write SAS: renewed as often as needed, and dead by itself when v2c is
-TAKEN = "the disk {name} was taken over by another run of this job"
 
 
 def ref_of(place: Place, shown: Any) -> Ref:
     """The ref of an uploaded disk, from what Azure shows of it."""
     tags = shown.tags or {}
-    return Ref.of("disk", place.id(KIND, shown.name), job=tags[JOB], disk=tags.get(DISK, ""), size=tags.get(SIZE, ""))
+    kind = "imported-disk" if ETAG in tags else "disk"
+    return Ref.of(kind, place.id(KIND, shown.name), job=tags[JOB], disk=tags.get(DISK, ""), size=tags.get(SIZE, ""))
 
 
 def state_of(shown: Any) -> str:
     """ "Unattached", "ActiveUpload", ..."""
     state = shown.properties.disk_state
     return str(getattr(state, "value", state))
+
+
+def security_of(shown: Any) -> str:
+    """What machines it boots: "TrustedLaunch", or "Standard" when it does not say."""
+    profile = shown.properties.security_profile
+    kind = profile.security_type if profile is not None else None
+    return str(getattr(kind, "value", kind) or STANDARD)
 
 
 class ManagedDisk:
@@ -60,20 +71,44 @@ class ManagedDisk:
             raise TargetError(f"the disk {self.name} {whose}", remedy="choose another machine name, or clean that job up")
         return shown
 
+    def state(self, job: str) -> State:
+        """How far its upload is."""
+        shown = self.ours(job)
+        if shown is None:
+            return State.ABSENT
+        if uploading(shown):
+            return State.OPEN
+        return State.SEALED if sealed(shown) else State.CLOSED
+
     def create(self, plan: Plan, disk: Disk, planned: DiskPlan, *, boots: bool) -> None:
         """Makes it, ready for upload. Made with the same body already: nothing happens."""
+        creation = {"createOption": "Upload", "uploadSizeBytes": planned.target_size + FOOTER}
+        self.make(plan, disk, planned, creation, boots=boots)
+
+    def make(
+        self, plan: Plan, disk: Disk, planned: DiskPlan, creation: Mapping[str, object], *, boots: bool, etag: str = ""
+    ) -> None:
+        """The same, of whatever `creation` says; `etag`: of the blob that it says."""
         firmware = plan.machine.firmware or plan.needs.firmware
         properties: dict[str, object] = {
             "hyperVGeneration": "V2" if firmware is Firmware.UEFI else "V1",
-            "creationData": {"createOption": "Upload", "uploadSizeBytes": planned.target_size + FOOTER},
+            "creationData": dict(creation),
         }
         if boots:
             properties["osType"] = self.place.os
             properties["supportedCapabilities"] = {"architecture": "x64", "diskControllerTypes": "SCSI"}
+            if self.place.trusted:  # of the boot disk alone, and never changed (model of DiskSecurityProfile)
+                properties["securityProfile"] = {"securityType": self.place.security}
         body = {
             "location": self.place.location,
-            "sku": {"name": self.place.sku},
-            "tags": {JOB: plan.job, DISK: disk.id, SIZE: str(planned.target_size)},
+            "sku": {"name": planned.type or self.place.sku},
+            "tags": {
+                **dict(plan.tags),
+                JOB: plan.job,
+                DISK: disk.id,
+                SIZE: str(planned.target_size),
+                **({ETAG: etag} if etag else {}),
+            },
             "properties": properties,
         }
         disks = self.session.compute.disks
@@ -83,22 +118,33 @@ class ManagedDisk:
 
     # ---- access ------------------------------------------------------------------------------------------------------------
 
-    def take(self) -> str:
+    def take(self) -> Any:
         """Opens it for writing: a SAS that nobody else has, and that ended every other. TargetError when somebody else took it
         in between."""
         with self._lock:
             self._mark({WRITER: self.me}, without=(SEALED,))
             return self._granted()
 
-    def renew(self) -> str:
+    def renew(self) -> Any:
         """Another SAS when the one at hand was refused: it ran out, unless another run of this job holds the disk now."""
         with self._lock:
             self._still_mine()
             return self._granted()
 
-    def readable(self, seconds: int) -> str:
-        """A SAS that reads it. Only when it is attached to nothing."""
-        return self._asked("Read", seconds)
+    def said(self) -> dict[str, Any]:
+        """Nothing: the SAS says who writes."""
+        return {}
+
+    def read(self, size: int, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Blocks of it, by a read SAS that is ended at the end. Only when it is attached to nothing."""
+
+        def opened() -> Any:
+            return client(self.session, self._asked("Read", READ_S))
+
+        try:
+            yield from pages_of(Blob(opened(), opened, self.session.meter), self.name, size, indexes)
+        finally:
+            self.revoke()
 
     def _asked(self, access: str, seconds: int) -> str:
         disks = self.session.compute.disks
@@ -106,15 +152,15 @@ class ManagedDisk:
         what = f"the disk {self.name} cannot be opened ({access})"
         return sas_in(self.session.run(what, lambda: disks.begin_grant_access(self.place.group, self.name, wanted)))
 
-    def _granted(self) -> str:
+    def _granted(self) -> Any:
         sas = self._asked("Write", SAS_S)
         self._still_mine()
-        return sas
+        return client(self.session, sas)
 
     def _still_mine(self) -> Any:
         shown = self.shown()
         if shown is None or (shown.tags or {}).get(WRITER) != self.me:
-            raise TargetError(TAKEN.format(name=self.name), remedy="let that one end, or pause it; then run this command again")
+            raise TargetError(f"the disk {self.name} is not ours: {TAKEN}", remedy=WAIT)
         if not uploading(shown):
             raise TargetError(f"the upload of the disk {self.name} was ended by somebody else", transient=True)
         return shown
@@ -162,8 +208,10 @@ def uploading(shown: Any) -> bool:
 
 
 def sealed(shown: Any) -> bool:
-    """Whether its upload was complete when its SAS was ended, by the run that held it."""
+    """Whether its upload was complete when its SAS was ended, by the run that held it; or it was imported, as a whole."""
     tags = shown.tags or {}
+    if ETAG in tags:
+        return str(shown.properties.provisioning_state) == "Succeeded"
     return not uploading(shown) and SEALED in tags and tags[SEALED] == tags.get(WRITER)
 
 

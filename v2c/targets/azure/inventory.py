@@ -11,13 +11,13 @@ from typing import Any
 from v2c.errors import TargetError
 from v2c.journal import Journal
 from v2c.model import Ref
-from v2c.targets.azure import disks
+from v2c.targets.azure import disks, staging
+from v2c.targets.azure.cards import NIC
 from v2c.targets.azure.disks import ManagedDisk, ref_of
-from v2c.targets.azure.launch import NIC, NSG, VM
-from v2c.targets.azure.place import IMAGE, JOB, ROLE, TEST
+from v2c.targets.azure.launch import NSG, VM, unmarked
+from v2c.targets.azure.place import CAPACITY, IMAGE, JOB, ROLE, TEST
 from v2c.targets.azure.session import Session
 
-CAPACITY = "Microsoft.Compute/capacityReservationGroups"
 # what a test consists of, in the order in which it goes
 OF_A_TEST = ("instance", "nic", "security-group", "test-disk")
 
@@ -43,10 +43,12 @@ class Inventory:
         place = self.place
         compute, network = self.session.compute, self.session.network
         owner = self._group()
+        if owner is not None and (owner.tags or {}).get(JOB) == job:
+            yield Found(Ref.of("group", place.group_id, job=job))
+        if place.staged:
+            yield from map(Found, staging.find(self.session, job))
         if owner is None:
             return
-        if (owner.tags or {}).get(JOB) == job:
-            yield Found(Ref.of("group", place.group_id, job=job))
         yield from self._capacity(job)
         found = [disk for disk in self._all("disks", compute.disks.list_by_resource_group) if (disk.tags or {}).get(JOB) == job]
         uploaded = [disk for disk in found if ROLE not in disk.tags]
@@ -87,6 +89,8 @@ class Inventory:
 
     def destroy(self, ref: Ref) -> None:
         """Removes it, and what must go before it; absent is success. TargetError for what does not carry the ref's job."""
+        if self.place.staged and staging.destroy(self.session, ref):
+            return
         shown = self._shown(ref)
         if shown is None:
             return
@@ -95,12 +99,12 @@ class Inventory:
             raise TargetError(f"the {ref.kind} {name} is not of job {ref.get('job')}, so it is left alone")
         group, network, compute = self.place.group, self.session.network, self.session.compute
         what = f"the {ref.kind} {name} cannot be removed"
-        if ref.kind in ("disk", "test-disk"):
+        if ref.kind in ("disk", "imported-disk", "test-disk"):
             self._free(shown.managed_by, ref["job"])
             ManagedDisk(self.session, name).delete()
         elif ref.kind == "image":
             if IMAGE in (shown.tags or {}):
-                body = {"tags": {key: value for key, value in shown.tags.items() if key != IMAGE}}
+                body = {"tags": unmarked(shown.tags)}
                 self.session.run(what, lambda: compute.disks.begin_update(group, name, body))
         elif ref.kind == "instance":
             self.session.gone(what, lambda: compute.virtual_machines.begin_delete(group, name, force_deletion=True))
@@ -114,7 +118,7 @@ class Inventory:
                 self.destroy(card.ref)
             self.session.gone(what, lambda: network.network_security_groups.begin_delete(group, name))
         elif ref.kind == "reservation":
-            self._release(name)
+            self._release(name, ref["job"])
         elif ref.kind == "group":
             self._close_group(ref, what)
 
@@ -123,6 +127,7 @@ class Inventory:
         compute, network = self.session.compute, self.session.network
         readers: Mapping[str, Callable[[], Any]] = {
             "disk": lambda: compute.disks.get(group, name),
+            "imported-disk": lambda: compute.disks.get(group, name),
             "test-disk": lambda: compute.disks.get(group, name),
             "image": lambda: compute.disks.get(group, name),
             "instance": lambda: compute.virtual_machines.get(group, name),
@@ -144,14 +149,34 @@ class Inventory:
         if vm is not None:
             self.destroy(Ref.of("instance", self.place.id(VM, name), job=job, role=(vm.tags or {}).get(ROLE, "")))
 
-    def _release(self, name: str) -> None:
+    def _release(self, name: str, job: str) -> None:
+        """A machine that runs on it goes on without: the quantity becomes zero, then the two are parted
+        (capacity-reservation-remove-vm)."""
         compute, group = self.session.compute, self.place.group
         every = compute.capacity_reservations.list_by_capacity_reservation_group
+        if users := list(self._users(name, job)):
+            for one in self.session.list("the capacity reservations cannot be listed", lambda: every(group, name)):
+                body = {"location": one.location, "tags": one.tags, "sku": {"name": one.sku.name, "capacity": 0}}
+                none = partial(compute.capacity_reservations.begin_create_or_update, group, name, one.name, body)
+                self.session.run(f"the reservation {one.name} cannot be given back", none)
+            for vm in users:
+                parted = {"properties": {"capacityReservation": {"capacityReservationGroup": {"id": None}}}}
+                part = partial(compute.virtual_machines.begin_update, group, vm, parted)
+                self.session.run(f"{vm} cannot be parted from its reservation", part)
         for one in self.session.list("the capacity reservations cannot be listed", lambda: every(group, name)):
             what = f"the reservation {one.name} cannot be removed"
             self.session.gone(what, partial(compute.capacity_reservations.begin_delete, group, name, one.name))
         begin = compute.capacity_reservation_groups.begin_delete
         self.session.gone(f"the reservation group {name} cannot be removed", lambda: begin(group, name))
+
+    def _users(self, name: str, job: str) -> Iterator[str]:
+        """The job's machines on a reservation group."""
+        machines = self.session.compute.virtual_machines
+        for vm in self.session.list("the machines cannot be listed", lambda: machines.list(self.place.group)):
+            held = vm.properties.capacity_reservation
+            used = held and held.capacity_reservation_group and held.capacity_reservation_group.id
+            if used and str(used).lower() == self.place.id(CAPACITY, name).lower() and (vm.tags or {}).get(JOB) == job:
+                yield str(vm.name)
 
     def _close_group(self, ref: Ref, what: str) -> None:
         """Our own resource group, when nothing is in it that is not the job's."""

@@ -5,21 +5,19 @@ group, copies) carries the job's tag and the role "test", and is gone when the t
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import Caps, Firmware, Placement, Plan, Ref
-from v2c.targets.azure import disks
+from v2c.targets.azure import cards, disks
 from v2c.targets.azure.catalogue import facts, sizes
 from v2c.targets.azure.disks import ManagedDisk
-from v2c.targets.azure.place import CUTOVER, IMAGE, JOB, ROLE, TEST, name_of
+from v2c.targets.azure.place import CAPACITY, CUTOVER, IMAGE, JOB, ROLE, SIGNED, STANDARD, TEST, name_of
 from v2c.targets.azure.session import Session
 
 VM = "Microsoft.Compute/virtualMachines"
-NIC = "Microsoft.Network/networkInterfaces"
 NSG = "Microsoft.Network/networkSecurityGroups"
 HIGHEST = 100  # a rule's priority: before every other
 
@@ -44,10 +42,16 @@ def register(session: Session, plan: Plan, held: Sequence[Ref], caps: Caps, jour
                 f"the disk {name} was made for generation {made[1:]}, and the guest boots by {caps.firmware}",
                 remedy=f"run the command again with --again --firmware {caps.firmware}",
             )
+        if (kind := disks.security_of(shown)) != session.place.security:
+            raise TargetError(
+                f"the disk {name} was made to boot machines of the security type {kind}, not of {session.place.security}",
+                remedy="name the disk that the guest boots from first, and run the command again with --again",
+            )
         known = facts().drivers
         nvme = wanted == "V2" and caps.drives(known.nvme)
+        marks = {SIGNED: "yes"} if session.place.trusted and caps.secure_boot else {}
         body = {
-            "tags": {**shown.tags, IMAGE: description(held, boot)},
+            "tags": {**unmarked(shown.tags), IMAGE: description(held, boot), **marks},
             "properties": {
                 "osType": session.place.os,
                 "supportedCapabilities": {
@@ -61,6 +65,11 @@ def register(session: Session, plan: Plan, held: Sequence[Ref], caps: Caps, jour
         session.run(f"the disk {name} cannot be described", lambda: compute.disks.begin_update(session.place.group, name, body))
         intent.done(ref)
     return ref
+
+
+def unmarked(tags: dict[str, str]) -> dict[str, str]:
+    """The tags without what registering writes."""
+    return {key: value for key, value in tags.items() if key not in (IMAGE, SIGNED)}
 
 
 def description(held: Sequence[Ref], boot: Ref) -> str:
@@ -83,7 +92,7 @@ class Launch:
         self.journal, self.meter = journal, meter
         self.role = CUTOVER if placement.cutover else TEST
         self.place = session.place
-        self.tags = {JOB: journal.job, ROLE: self.role}
+        self.tags = {**dict(plan.tags), JOB: journal.job, ROLE: self.role}
 
     def run(self) -> Ref:
         """The instance, made or adopted."""
@@ -103,7 +112,7 @@ class Launch:
         with self.meter.phase("start"):
             names = [self._copy(disk, boot) for disk in held] if self.role == TEST else [self._ready(disk) for disk in held]
             nsg = self._fence() if self.placement.isolated else self.place.nsg_id()
-            body = self._body(controller, names, self._cards(nsg, boot))
+            body = self._body(controller, names, self._cards(nsg, boot), signed=SIGNED in boot.tags)
             with self.journal.intent("instance", ref.id, self.tags) as intent:
                 begin = compute.virtual_machines.begin_create_or_update
                 self.session.run(f"the virtual machine {name} cannot be made", lambda: begin(group, name, body), self.meter)
@@ -139,7 +148,7 @@ class Launch:
             copied = {"createOption": "Copy", "sourceResourceId": self.place.id(disks.KIND, source)}
             body = {
                 "location": self.place.location,
-                "sku": {"name": self.place.sku},
+                "sku": {"name": self._kind(source)},
                 "tags": self.tags,
                 "properties": {"creationData": copied, **(_bootable(boot) if source == boot.name else {})},
             }
@@ -148,6 +157,11 @@ class Launch:
                 self.session.run(f"the disk {source} cannot be copied", lambda: begin(group, name, body), self.meter)
                 intent.done(ref)
         return name
+
+    def _kind(self, name: str) -> str:
+        """The kind of an uploaded disk, by the number that its name ends with."""
+        number = int(name.rpartition("-disk")[2])
+        return self.plan.disks[number].type or self.place.sku
 
     def _ready(self, name: str) -> str:
         """The uploaded disk: there, and not open for a reader that died."""
@@ -175,33 +189,10 @@ class Launch:
         return ref.id
 
     def _cards(self, nsg: str, boot: Any) -> list[str]:
-        """One card for each of the machine's; their ids. Never a public address."""
-        subnet = self.place.subnet_id(test=self.role == TEST)
-        if not subnet:
-            raise TargetError("no subnet was named", remedy="add ?subnet=VNET/SUBNET to the target")
-        fast = self._accelerated(boot)
-        made = []
-        for number in range(max(1, len(self.plan.machine.nics))):
-            name = self.name(*((TEST,) if self.role == TEST else ()), f"nic{number}")
-            ref = Ref.of("nic", self.place.id(NIC, name), job=self.journal.job)
-            cards = self.session.network.network_interfaces
-            found = self.session.look("the network card cannot be read", partial(cards.get, self.place.group, name))
-            if found is None or ref not in self.journal.refs("nic"):
-                address = {"subnet": {"id": subnet}, "privateIPAllocationMethod": "Dynamic"}
-                properties: dict[str, object] = {
-                    "ipConfigurations": [{"name": "primary", "properties": address}],
-                    "enableAcceleratedNetworking": fast,
-                }
-                if nsg:
-                    properties["networkSecurityGroup"] = {"id": nsg}
-                body = {"location": self.place.location, "tags": self.tags, "properties": properties}
-                with self.journal.intent("nic", ref.id, self.tags) as intent:
-                    what = f"the network card {name} cannot be made"
-                    begin = partial(cards.begin_create_or_update, self.place.group, name, body)
-                    self.session.run(what, begin, self.meter)
-                    intent.done(ref)
-            made.append(ref.id)
-        return made
+        """One card for each of the machine's; their ids. Those with a fixed address were made when that was reserved."""
+        more: dict[str, Any] = {"nsg": nsg, "fast": self._accelerated(boot), "meter": self.meter}
+        numbers = range(cards.count(self.plan))
+        return [cards.card(self.session, self.plan, self.role, number, self.journal, **more).id for number in numbers]
 
     def _accelerated(self, boot: Any) -> bool:
         size = sizes(self.session).get(self._size())
@@ -227,7 +218,13 @@ class Launch:
             )
         return "SCSI" if "SCSI" in offered else "NVMe"
 
-    def _body(self, controller: str, names: Sequence[str], cards: Sequence[str]) -> dict[str, object]:
+    def _security(self, *, signed: bool) -> dict[str, object]:
+        """With Trusted Launch a TPM always, and secure boot where it would not keep the guest from starting."""
+        if not self.place.trusted:
+            return {"securityType": STANDARD}
+        return {"securityType": self.place.security, "uefiSettings": {"secureBootEnabled": signed, "vTpmEnabled": True}}
+
+    def _body(self, controller: str, names: Sequence[str], cards: Sequence[str], *, signed: bool) -> dict[str, object]:
         ids = [self.place.id(disks.KIND, name) for name in names]
         end = "Delete" if self.role == TEST else "Detach"
         first, rest = ids[0], ids[1:]
@@ -244,6 +241,10 @@ class Launch:
                 for lun, id in enumerate(rest)
             ],
         }
+        held: dict[str, object] = {}
+        if self.role == CUTOVER and self.place.reserve_capacity:
+            group = {"id": self.place.id(CAPACITY, name_of(self.plan, "capacity"))}
+            held = {"capacityReservation": {"capacityReservationGroup": group}}
         interfaces = [{"id": id, "properties": {"primary": number == 0}} for number, id in enumerate(cards)]
         return {
             "location": self.place.location,
@@ -253,8 +254,9 @@ class Launch:
                 "storageProfile": profile,
                 "networkProfile": {"networkInterfaces": interfaces},
                 # said always: what Azure does without a word changed with its API versions (Trusted Launch by default)
-                "securityProfile": {"securityType": "Standard"},
+                "securityProfile": self._security(signed=signed),
                 "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
+                **held,
             },
         }
 
@@ -264,7 +266,9 @@ def _bootable(boot: Any) -> dict[str, object]:
     able = boot.properties.supported_capabilities
     generation = boot.properties.hyper_v_generation
     told = {"acceleratedNetwork": able.accelerated_network, "diskControllerTypes": able.disk_controller_types} if able else {}
+    kind = disks.security_of(boot)
     return {
+        **({"securityProfile": {"securityType": kind}} if kind != STANDARD else {}),
         "osType": str(getattr(boot.properties.os_type, "value", boot.properties.os_type)),
         "hyperVGeneration": str(getattr(generation, "value", generation) or "V1"),
         "supportedCapabilities": {"architecture": "x64", **{key: value for key, value in told.items() if value is not None}},

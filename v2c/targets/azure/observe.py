@@ -10,8 +10,8 @@ from v2c import state
 from v2c.errors import TargetError
 from v2c.model import Observation, Ref
 from v2c.targets.azure.launch import power
+from v2c.targets.azure.pageblob import client
 from v2c.targets.azure.session import Session, code_of, status_of
-from v2c.targets.azure.upload import client
 
 EVERY_S = 5.0  # between two looks at one machine: Azure allows 12 a minute of each kind (compute-throttling-limits)
 MINUTES = 5  # how long the links to console and screen are good for

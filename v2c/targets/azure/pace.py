@@ -6,8 +6,8 @@ of its own.
 """
 
 import threading
-import time
-from collections.abc import Callable
+
+from v2c.clock import CLOCK, Clock
 
 DOWN, UP = 0.65, 1.1  # AzCopy's step down at a 503; and per page that went through
 LEAST = 16 << 20  # bytes a second: the slowest standard disk takes 60 MiB/s (disks-types)
@@ -16,11 +16,11 @@ LEAST = 16 << 20  # bytes a second: the slowest standard disk takes 60 MiB/s (di
 class Pace:
     """`turn(bytes)` before each page, `busy(seconds)` when the service was, `fine(bytes)` when it went through. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = CLOCK) -> None:
         self._clock = clock
         self._rate = 0.0  # bytes a second; 0: no limit yet
         self._free = 0.0  # when the line is free again
-        self._began, self._sent = clock(), 0
+        self._began, self._sent = clock.now(), 0
         self._slowed = 0.0
         self._lock = threading.Lock()
 
@@ -32,7 +32,7 @@ class Pace:
     def turn(self, count: int) -> float:
         """Seconds to wait before so many bytes may go."""
         with self._lock:
-            now = self._clock()
+            now = self._clock.now()
             start = max(now, self._free)
             if self._rate:
                 self._free = start + count / self._rate
@@ -48,7 +48,7 @@ class Pace:
     def busy(self, wait_s: float) -> None:
         """The service was busy and wants `wait_s` seconds of quiet. Many refusals at once are one."""
         with self._lock:
-            now = self._clock()
+            now = self._clock.now()
             self._free = max(self._free, now + wait_s)
             if now - self._slowed < 1.0:
                 return

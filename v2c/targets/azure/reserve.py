@@ -1,12 +1,13 @@
-"""What is prepared on request: the resource group (`?create-group`), and capacity for the machine (`?reserve-capacity`)."""
+"""What is prepared: the resource group (`?create-group`), the container that disks go by (`?via=blob`), capacity for the machine
+(`?reserve-capacity`), and its addresses (`?private-ip=`)."""
 
 from collections.abc import Iterator
 
 from v2c.errors import TargetError
 from v2c.journal import Journal
 from v2c.model import Plan, Ref
-from v2c.targets.azure.inventory import CAPACITY
-from v2c.targets.azure.place import JOB, name_of
+from v2c.targets.azure import accounts, cards
+from v2c.targets.azure.place import CAPACITY, JOB, name_of
 from v2c.targets.azure.session import Session
 
 
@@ -15,8 +16,11 @@ def reserve(session: Session, plan: Plan, journal: Journal) -> Iterator[Ref]:
     place = session.place
     if place.create_group:
         yield from _group(session, journal)
+    if place.staged:
+        yield from accounts.reserve(session, journal)
     if place.reserve_capacity:
         yield _capacity(session, plan, journal)
+    yield from cards.reserve(session, plan, journal)
 
 
 def _group(session: Session, journal: Journal) -> Iterator[Ref]:

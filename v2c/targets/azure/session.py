@@ -8,13 +8,15 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from v2c.errors import Paused, TargetError, V2cError
 from v2c.events import Meter
 from v2c.patience import OUTAGE_S, Patience, meter_of
+from v2c.targets import together
 from v2c.targets.azure.place import Place
+from v2c.throttle import turn
 
 if TYPE_CHECKING:
     from v2c.targets.azure.shadow import Shadow
@@ -37,6 +39,8 @@ PASSING = {
     "ExpiredAuthenticationToken",
     "NicReservedForAnotherVm",
     "OperationPreempted",
+    "ContainerBeingDeleted",
+    "InvalidAuthenticationInfo",  # of the storage service: the token ran out
 }
 # What azure-identity says of a login service that is not well; it keeps neither the status nor the cause
 _UNWELL = re.compile(
@@ -49,8 +53,11 @@ REMEDIES = {
     "AllocationFailed": "Azure has no room for this size now: try later, or choose another with ?size=",
     "ZonalAllocationFailed": "Azure has no room for this size now: try later, or choose another with ?size=",
     "OverconstrainedAllocationRequest": "choose another size with ?size=",
+    "PrivateIPAddressInUse": "choose another address with ?private-ip=, or free this one",
     "ResourceGroupNotFound": "make the resource group, or add ?create-group",
     "SubscriptionNotFound": "correct the subscription's id, or log in to its tenant",
+    "AuthorizationPermissionMismatch": "have the role Storage Blob Data Contributor on the storage account (README, Azure)",
+    "AuthorizationFailure": "let this machine through the storage account's firewall, or through its private endpoint",
     "InvalidAuthenticationToken": "log in again: az login, or the AZURE_* variables of a service principal",
 }
 
@@ -68,7 +75,7 @@ class Session:
     @property
     def meter(self) -> Meter:
         """Of the step that the job is at."""
-        return meter_of(self.job)
+        return together.meter() or meter_of(self.job)
 
     # ---- clients -----------------------------------------------------------------------------------------------------------
 
@@ -89,7 +96,9 @@ class Session:
         from azure.identity import DefaultAzureCredential
 
         host = os.environ.get("AZURE_AUTHORITY_HOST", "").removeprefix("https://").rstrip("/")
-        return DefaultAzureCredential(disable_instance_discovery=bool(host) and host not in AUTHORITIES, retry_total=0)
+        known = not host or host in AUTHORITIES
+        make = partial(DefaultAzureCredential, disable_instance_discovery=not known, retry_total=0)
+        return together.once(("azure", "credential"), make)
 
     @cached_property
     def compute(self) -> Any:
@@ -111,7 +120,8 @@ class Session:
 
     def _client(self, kind: Callable[..., Any]) -> Any:
         url, scopes = self.endpoint
-        return kind(
+        make = partial(
+            kind,
             self.credential,
             self.place.subscription,
             base_url=url,
@@ -119,7 +129,9 @@ class Session:
             retry_total=0,
             polling_interval=POLL_S,
             transport=self.transport(),
+            raw_request_hook=lambda _: turn(f"azure:{self.place.subscription}", self.meter.cancelled),
         )
+        return self.once(kind.__name__, make)
 
     @cached_property
     def _pool(self) -> Any:
@@ -137,6 +149,10 @@ class Session:
         from azure.core.pipeline.transport import RequestsTransport
 
         return RequestsTransport(session=self._pool, session_owner=False, connection_timeout=20, read_timeout=60)
+
+    def once(self, what: str, ask: Callable[[], T]) -> T:
+        """What is the same for all machines of the subscription is asked once where many are planned."""
+        return together.once(("azure", self.endpoint, self.place.subscription, what), ask)
 
     # ---- calls -------------------------------------------------------------------------------------------------------------
 
@@ -180,6 +196,23 @@ class Session:
     def list(self, what: str, call: Callable[[], Iterable[Any]]) -> list[Any]:
         """All pages of a list."""
         return self.look(what, lambda: list(call())) or []
+
+    def rows(self, what: str, path: str, version: str) -> tuple[Any, ...]:
+        """All pages of a list of Resource Manager's that none of the SDK's packages at hand asks for."""
+        from azure.core.rest import HttpRequest
+
+        def ask() -> tuple[Any, ...]:
+            found: tuple[Any, ...] = ()
+            url, params = f"{self.endpoint[0]}{path}", {"api-version": version}
+            while url:
+                answer = self.compute.send_request(HttpRequest("GET", url, params=params))
+                answer.raise_for_status()
+                document = answer.json()
+                found += tuple(document["value"])
+                url, params = document.get("nextLink") or "", {}
+            return found
+
+        return self.once(path, lambda: self.ask(what, ask))
 
     def run(self, what: str, begin: Callable[[], Any], meter: Meter | None = None) -> Any:
         """A long-running operation to its end: begun again as a whole when something passing came between, which is harmless:

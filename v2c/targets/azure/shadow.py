@@ -17,12 +17,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.response import HTTPResponse
 
 from v2c.targets import Call, Tell
+from v2c.targets.azure.dryblobs import DryBlobs
 
 HOST = "dry-run.invalid"  # RFC 2606: where the SAS of a dry run point
 _KIND = re.compile(r".*/providers/(?P<provider>[^/]+)/(?P<rest>.+)")
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 LONG_AGO = "Thu, 01 Jan 1970 00:00:00 GMT"
-OWN = ("v2c-writer", "v2c-sealed")  # tags that hold another value in every run
+OWN = ("v2c-writer", "v2c-sealed", "v2c-etag")  # tags that hold another value in every run
 Answer = tuple[int, object]
 
 
@@ -34,6 +35,10 @@ class Shadow:
     made: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     pages: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)  # of the disks that were opened, by name
+    blobs: DryBlobs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.blobs = DryBlobs(self.tell)
 
     def session(self) -> requests.Session:
         """An HTTP session that changes nothing."""
@@ -80,7 +85,7 @@ class Shadow:
         listed = {one["id"].lower(): one for one in (real(path) or {}).get("value", [])}
         for id in below:
             listed.pop(id, None)
-            if (one := self.made[id]) is not None and id.count("/") == 8:
+            if (one := self.made[id]) is not None and (id.count("/") == 8 or id.rpartition("/")[0] == key):
                 listed[id] = one
         return 200, {"value": list(listed.values())}
 
@@ -180,7 +185,26 @@ class _Adapter(HTTPAdapter):
                 status, document = found
                 text = json.dumps(document).encode() if document is not None else b""
                 return self._answered(request, status, text, {"Content-Type": "application/json"})
+        if "x-ms-version" in request.headers:  # said to the storage service alone
+            headers = {key.lower(): value for key, value in request.headers.items()}
+            told = self.shadow.blobs.answer(request.method, request.url, headers, self._stored(request, args, more))
+            if told is not None:
+                return self._answered(request, *told)
         return super().send(request, *args, **more)
+
+    def _stored(self, request: Any, args: Any, more: Any) -> Callable[[str, str], tuple[int, bytes, Any]]:
+        """How the storage service answers in earnest to another question of whoever asks."""
+
+        def real(method: str, url: str) -> tuple[int, bytes, Any]:
+            asking = request.copy()
+            asking.method, asking.url, asking.body = method, url, None
+            kept = ("authorization", "x-ms-version", "x-ms-date", "user-agent")
+            for name in [name for name in asking.headers if name.lower() not in kept]:
+                asking.headers.pop(name)
+            answer = super(_Adapter, self).send(asking, *args, **{**more, "stream": False})
+            return answer.status_code, answer.content, answer.headers
+
+        return real
 
     def _answered(self, request: Any, status: int, body: bytes, headers: dict[str, str]) -> requests.Response:
         raw = HTTPResponse(io.BytesIO(body), headers, status, preload_content=False, request_method=request.method)
@@ -205,12 +229,31 @@ def _detail(content: dict[str, Any]) -> str:
     size = about.get("creationData", {}).get("uploadSizeBytes")
     words = [
         f"{size} bytes" if size else "",
+        about.get("creationData", {}).get("sourceUri", "").rpartition("/")[2],
         about.get("hardwareProfile", {}).get("vmSize", ""),
         content.get("sku", {}).get("name", ""),
         content.get("access", ""),
         content.get("location", ""),
+        *_where(about),
+        *_security(about.get("securityProfile", {})),
     ]
     return ", ".join(word for word in words if word)
+
+
+def _security(profile: dict[str, Any]) -> Iterator[str]:
+    """What of a disk or a machine is more than standard."""
+    if (kind := profile.get("securityType", "Standard")) != "Standard":
+        yield kind
+    if profile.get("uefiSettings", {}).get("secureBootEnabled"):
+        yield "secure boot"
+
+
+def _where(about: dict[str, Any]) -> Iterator[str]:
+    """Subnet and fixed address of a network card."""
+    for configuration in about.get("ipConfigurations", []):
+        address = configuration["properties"]
+        yield "/".join(address["subnet"]["id"].strip("/").split("/")[7::2])
+        yield address.get("privateIPAddress", "")
 
 
 def _held(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:

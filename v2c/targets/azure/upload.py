@@ -1,108 +1,104 @@
-"""Pages into a managed disk under upload: what is not zero, in blocks of 4 MiB, several at once; resumed by what it holds."""
+"""Pages of a fixed VHD to where they go: what is not zero, in blocks of 4 MiB, several at once; resumed by what is there."""
 
 import threading
-import time
 import uuid
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, Protocol
 
 from v2c.blocks import Block, BlockMap
-from v2c.errors import Paused, TargetError
+from v2c.errors import TargetError
 from v2c.events import Meter
-from v2c.model import MIB, Ref
-from v2c.patience import Patience
-from v2c.targets.azure.disks import FOOTER, ManagedDisk
-from v2c.targets.azure.pace import Pace
-from v2c.targets.azure.session import Session, code_of, passing, retry_after, status_of, told
-from v2c.targets.writers.raw import vhd_footer
+from v2c.journal import Journal
+from v2c.model import Disk, DiskPlan, Plan, Ref
+from v2c.targets.azure.pageblob import CHUNK, Blob
+from v2c.targets.azure.place import JOB
+from v2c.targets.azure.session import Session
+from v2c.targets.writers.raw import FOOTER, vhd_footer
+from v2c.transfer import DiskWriter
 
-CHUNK = 4 * MIB  # the most that one Put Page takes
 PARALLEL = 8  # pages in flight: 8 fill 60 MiB/s up to 500 ms of round trip
-RENEWED = {"AuthenticationFailed"}  # the service's word for a SAS that ran out or was ended
-READ_S = 3600  # of a read SAS
 STAMP = 0  # the footer's time, so that the same disk has the same footer
 
 
-class Renewed(Exception):
-    """The SAS was replaced: the same page may be tried again at once."""
+class State(StrEnum):
+    """How far a disk's pages are: not there, taking some, complete, or closed before it was complete."""
+
+    ABSENT = "absent"
+    OPEN = "open"
+    SEALED = "sealed"
+    CLOSED = "closed"
 
 
-class Blob:
-    """The page blob behind a SAS, which is replaced when it runs out. Thread-safe."""
+class Sink(Protocol):
+    """Where the pages of a fixed VHD go. One worker writes at a time: `take` fences every other off."""
 
-    def __init__(self, session: Session, sas: str, renew: Callable[[], str], meter: Meter) -> None:
-        self._session, self._renew, self._meter = session, renew, meter
-        self._lock = threading.Lock()
-        self._client = client(session, sas)
-        self.pace = Pace()
-        self.patience = Patience(meter)
+    session: Session
+    name: str
 
-    def call(self, what: str, ask: Callable[[Any], Any], count: int = 0) -> Any:
-        """`ask(client)`, again and again while the failure is a passing one. `count`: bytes that it sends, for the pace."""
+    def state(self, job: str) -> State:
+        """What is there; TargetError when it is not the job's."""
+        ...
 
-        def once() -> Any:
-            self._wait(self.pace.turn(count) if count else 0.0)
-            at_hand = self._client
-            try:
-                answer = ask(at_hand)
-            except Exception as error:
-                if status_of(error) == 403 and code_of(error) in RENEWED:
-                    self._replace(at_hand)
-                    raise Renewed from None
-                if status_of(error) in (429, 503):
-                    self.pace.busy(retry_after(error))
-                raise
-            if count:
-                self.pace.fine(count)
-            return answer
+    def create(self, plan: Plan, disk: Disk, planned: DiskPlan, *, boots: bool) -> None:
+        """Makes it, empty."""
+        ...
 
-        try:
-            return self.patience(once, _passing)
-        except (TargetError, Paused):
-            raise
-        except Exception as error:
-            raise told(what, error) from None  # no chain: the SDK's own words may hold the SAS
+    def take(self) -> Any:
+        """A client that writes it, and that no other worker has."""
+        ...
 
-    def _replace(self, used: Any) -> None:
-        """Another SAS, unless another thread has just got one."""
-        with self._lock:
-            if self._client is used:
-                self._client = client(self._session, self._renew())
+    def renew(self) -> Any:
+        """Another client, when the one at hand was refused."""
+        ...
 
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self._meter.cancelled():
-                raise Paused("stopped while pages were being sent", remedy="the same command goes on")
-            time.sleep(min(left, 0.2))
+    def said(self) -> dict[str, Any]:
+        """What each write has to say besides: who writes."""
+        ...
 
-    def ranges(self, name: str) -> list[tuple[int, int]]:
-        """The half-open ranges of bytes that were written, ascending."""
-        found = self.call(f"the pages of {name} cannot be listed", lambda blob: list(blob.list_page_ranges()))
-        return [(one.start, one.end + 1) for one in found if not one.cleared]
+    def seal(self) -> None:
+        """It is complete."""
+        ...
+
+    def delete(self) -> None:
+        """Absent is success."""
+        ...
 
 
-def _passing(error: Exception) -> str | None:
-    return "the SAS was renewed" if isinstance(error, Renewed) else passing(error)
+@contextmanager
+def writing(sink: Sink, ref: Ref, plan: Plan, disk: Disk, journal: Journal) -> Iterator[DiskWriter]:
+    """Makes the sink, or finds it again. It is taken when something is to be sent, and not before."""
+    number, planned = next((n, p) for n, p in enumerate(plan.disks) if p.disk == disk.id)
 
+    def make() -> None:
+        sink.create(plan, disk, planned, boots=number == 0)
 
-def client(session: Session, sas: str) -> Any:
-    """The SDK's client of the blob that the SAS opens."""
-    from azure.storage.blob import BlobClient
+    def remake() -> None:
+        sink.delete()
+        make()
 
-    cut: dict[str, Any] = {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
-    return BlobClient.from_blob_url(sas, transport=session.transport(), retry_total=0, **cut)
+    state = sink.state(journal.job)
+    if state is State.ABSENT or ref not in journal.refs("disk"):
+        with journal.intent("disk", ref.id, {JOB: journal.job}) as intent:
+            if state is State.ABSENT:
+                make()
+            intent.done(ref)
+    if state is State.CLOSED:
+        remake()  # its SAS was ended too early: it takes no pages any more
+    sealed = state is State.SEALED
+    yield PageWriter(sink, planned.target_size, ref, sealed=sealed, remake=remake, meter=sink.session.meter)
 
 
 class PageWriter:
-    """A DiskWriter over a managed disk. `remake` makes the disk anew when it was closed with other contents than ours."""
+    """A DiskWriter over a sink. `remake` makes it anew when it was closed with other contents than ours."""
 
     chunk = CHUNK
 
-    def __init__(self, disk: ManagedDisk, size: int, ref: Ref, *, sealed: bool, remake: Callable[[], None], meter: Meter) -> None:
+    def __init__(self, disk: Sink, size: int, ref: Ref, *, sealed: bool, remake: Callable[[], None], meter: Meter) -> None:
         self.disk, self.size, self.ref = disk, size, ref
         self._sealed, self._remake, self._meter = sealed, remake, meter
         self._blob: Blob | None = None
@@ -113,7 +109,7 @@ class PageWriter:
     def _open(self) -> Blob:
         with self._lock:
             if self._blob is None:
-                self._blob = Blob(self.disk.session, self.disk.take(), self.disk.renew, self._meter)
+                self._blob = Blob(self.disk.take(), self.disk.renew, self._meter)
                 self._measure(self._blob)
             return self._blob
 
@@ -162,7 +158,10 @@ class PageWriter:
             self._clear(blob, first, last)
 
     def _clear(self, blob: Blob, first: int, last: int) -> None:
-        blob.call(f"pages of {self.disk.name} cannot be cleared", lambda b: b.clear_page(offset=first, length=last - first))
+        blob.call(
+            f"pages of {self.disk.name} cannot be cleared",
+            lambda b: b.clear_page(offset=first, length=last - first, **self.disk.said()),
+        )
 
     def put(self, index: int, data: Block, digest: bytes) -> None:
         first, last = self._bounds(index)
@@ -188,7 +187,7 @@ class PageWriter:
         blob.call(
             f"a page of {self.disk.name} cannot be sent",
             # a view: the SDK slices what it is given, and a copy of 4 MiB costs a third of the processor time of a page
-            lambda b: b.upload_page(memoryview(page), offset=first, length=last - first),
+            lambda b: b.upload_page(memoryview(page), offset=first, length=last - first, **self.disk.said()),
             count=last - first,
         )
         self._put.add(index)
@@ -203,7 +202,7 @@ class PageWriter:
         blob = self._open()
         footer = vhd_footer(self.size, uuid.uuid5(uuid.NAMESPACE_URL, self.ref.id), STAMP)
         what = f"the footer of {self.disk.name} cannot be sent"
-        blob.call(what, lambda b: b.upload_page(footer, offset=self.size, length=FOOTER), count=FOOTER)
+        blob.call(what, lambda b: b.upload_page(footer, offset=self.size, length=FOOTER, **self.disk.said()), count=FOOTER)
         ranges = blob.ranges(self.disk.name)
         bounds = [*(self._bounds(index) for index in sorted(self._put)), (self.size, self.size + FOOTER)]
         if lost := [start for start, end in bounds if not _covered(ranges, start, end)]:
@@ -218,30 +217,26 @@ class PageWriter:
         self.disk.delete()
 
 
-def pages_of(disk: ManagedDisk, size: int, indexes: Sequence[int], meter: Meter) -> Iterator[tuple[int, bytes]]:
-    """Blocks of a disk whose upload is over, in the order asked, by a read SAS that is ended at the end."""
-    blob = Blob(disk.session, disk.readable(READ_S), lambda: disk.readable(READ_S), meter)
+def pages_of(blob: Blob, name: str, size: int, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Blocks of a disk that is complete, in the order asked, several ahead."""
 
     def fetch(index: int) -> bytes:
         offset = index * CHUNK
         length = min(CHUNK, size - offset)
-        what = f"block {index} of {disk.name} cannot be read"
+        what = f"block {index} of {name} cannot be read"
         found: bytes = blob.call(what, lambda b: b.download_blob(offset=offset, length=length).readall())
         return found
 
-    try:
-        with ThreadPoolExecutor(PARALLEL // 2, "read-back") as pool:
-            ahead: deque[tuple[int, Future[bytes]]] = deque()
-            for index in indexes:
-                ahead.append((index, pool.submit(fetch, index)))
-                if len(ahead) >= PARALLEL:
-                    first, future = ahead.popleft()
-                    yield first, future.result()
-            while ahead:
+    with ThreadPoolExecutor(PARALLEL // 2, "read-back") as pool:
+        ahead: deque[tuple[int, Future[bytes]]] = deque()
+        for index in indexes:
+            ahead.append((index, pool.submit(fetch, index)))
+            if len(ahead) >= PARALLEL:
                 first, future = ahead.popleft()
                 yield first, future.result()
-    finally:
-        disk.revoke()
+        while ahead:
+            first, future = ahead.popleft()
+            yield first, future.result()
 
 
 def _covered(ranges: Sequence[tuple[int, int]], start: int, end: int) -> bool:

@@ -1,7 +1,8 @@
 """Google Cloud: disks through Cloud Storage into images, and instances of Compute Engine.
 
-    gcp:PROJECT/ZONE[?bucket=NAME&network=NAME&subnet=NAME&type=NAME&disk-type=pd-balanced&service-account=EMAIL
-                     &reserve=HOURS&name=INSTANCE&license=PATH&compute-endpoint=URL&storage-endpoint=URL]
+    gcp:PROJECT/ZONE[?bucket=NAME&network=NAME&subnet=NAME[,NAME]&type=NAME&disk-type=pd-balanced&service-account=EMAIL
+                     &reserve=HOURS&name=INSTANCE&license=PATH&kms=KEY&secure-boot=yes&private-ip=ADDRESS[,ADDRESS]
+                     &compute-endpoint=URL&storage-endpoint=URL]
 
 Credentials come by google-auth's own chain (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the metadata server). A disk is streamed
 as one sparse tar.gz (upload.py) and imported as an image by images.insert; the instance's disks are made of the images.
@@ -20,7 +21,7 @@ from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import Caps, Disk, Finding, Firmware, Observation, Placement, Plan, Ref
 from v2c.targets import TargetFeatures, Tell
-from v2c.targets.gcp import check, names, read
+from v2c.targets.gcp import cards, check, names, quotas, read
 from v2c.targets.gcp.catalogue import offers
 from v2c.targets.gcp.launch import CAPACITY, Launcher
 from v2c.targets.gcp.place import Place
@@ -31,7 +32,7 @@ from v2c.transfer import DiskWriter
 
 DAY_S = 86400
 STAGED_DAYS = 30  # a bucket of ours forgets what lies in it so long, should nobody ever clean up
-ORDER = ("bucket", "reservation", "disk", "image", "network", "firewall", "subnetwork", "volume", "instance")
+ORDER = ("bucket", "address", "reservation", "disk", "image", "network", "firewall", "subnetwork", "volume", "instance")
 
 
 def open_target(rest: str) -> "GcpTarget":
@@ -54,6 +55,8 @@ class GcpTarget:
             size_unit=platforms.platform("gcp").limits.size_unit,
             readable=True,
             dry=True,
+            account=f"gcp:{place.project}",
+            reserves=place.reserve_hours or None,
         )
         self._launcher = Launcher(place)
 
@@ -61,6 +64,7 @@ class GcpTarget:
 
     def size(self, plan: Plan) -> Plan:
         """The type named in the locator, else the smallest that holds the machine, of the series that every guest drives."""
+        plan = plan.typed(self.place.disk_type)
         if self.place.type:
             return replace(plan, instance_type=self.place.type)
         firmware = plan.machine.firmware or plan.needs.firmware
@@ -74,8 +78,16 @@ class GcpTarget:
     def check(self, plan: Plan) -> Iterator[Finding]:
         return check.findings(self.place, plan if plan.instance_type else self.size(plan))
 
+    def fits(self, plans: Sequence[Plan]) -> Iterator[Finding]:
+        try:
+            self.place.session.account()
+        except TargetError:
+            return  # `check` tells
+        with self.place.telling("the quotas cannot be read"):
+            yield from quotas.quotas([(Place.parse(plan.target.removeprefix("gcp:")), plan) for plan in plans])
+
     def reserve(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
-        """A bucket of our own where none was named, and capacity where it was asked for."""
+        """A bucket of our own where none was named; addresses and capacity where they were asked for."""
         place, job = self.place, journal.job
         if not place.bucket:
             ref = Ref.of("bucket", place.bucket_of(job), job=job)
@@ -84,6 +96,7 @@ class GcpTarget:
                     self._make_bucket(ref.id, job)
                     intent.done(ref)
             yield ref
+        yield from cards.hold(place, plan, journal)
         if place.reserve_hours:
             ref = Ref.of("reservation", names.name(plan, CAPACITY), job=job)
             if ref not in journal.refs("reservation"):
@@ -115,7 +128,7 @@ class GcpTarget:
             raise refused(error, f"the bucket {name} cannot be looked at") from error
 
     def _make_bucket(self, name: str, job: str) -> None:
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "location": self.place.region,
             "labels": names.labels(job),
@@ -123,6 +136,8 @@ class GcpTarget:
             "softDeletePolicy": {"retentionDurationSeconds": "0"},  # what is removed is gone, and is not billed for a week
             "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": STAGED_DAYS}}]},
         }
+        if self.place.kms:
+            body["encryption"] = {"defaultKmsKeyName": self.place.kms}
         try:
             self.place.session.storage("POST", "b", body, project=self.place.project)
         except failures() as error:
@@ -201,6 +216,7 @@ class GcpTarget:
             "architecture": "X86_64",
             "labels": {**names.labels(ref["job"]), names.NUMBER: ref["number"]},
             "storageLocations": [self.place.region],
+            **({"imageEncryptionKey": {"kmsKeyName": self.place.kms}} if self.place.kms else {}),
             **({"guestOsFeatures": [{"type": f} for f, has in features if has]} if first else {}),
             **({"licenses": [self.place.license]} if first and self.place.license else {}),
         }
@@ -220,12 +236,18 @@ class GcpTarget:
         self._launcher.stop(instance, journal)
 
     def finalize(self, plan: Plan, journal: Journal) -> Iterator[Ref]:
-        """What was staged, the bucket if it is ours, and the reservation are gone: images and instances need none of them."""
-        found = [ref for ref in self.find(journal.job) if ref.kind in ("reservation", "disk", "bucket")]
+        """What was staged, the bucket if it is ours, and the reservation are gone: images and instances need none of them. So are
+        addresses that no instance has; one that has stays its own."""
+        found = list(self.find(journal.job))
+        loose = [ref for ref in found if ref.kind == "address" and not self._used(ref)]
+        found = [*loose, *(ref for ref in found if ref.kind in ("reservation", "disk", "bucket"))]
         for ref in sorted(found, key=lambda ref: ref.kind == "bucket"):
             self.destroy(ref)
             journal.undone(ref)
             yield ref
+
+    def _used(self, ref: Ref) -> bool:
+        return bool((self.place.look(self.place.in_region("addresses", ref.id)) or {}).get("users"))
 
     # ---- adoption and clean-up ---------------------------------------------------------------------------------------------
 
@@ -234,7 +256,9 @@ class GcpTarget:
         with place.telling(f"what job {job} made cannot be listed"):
             found = [*self._find_staged(job)]
             described = f'description="{names.described(job)}"'
+            held = [("address", place.in_region("addresses"))] if place.private_ip else []  # its right is asked for only then
             for kind, path in (
+                *held,
                 ("reservation", place.in_zone("reservations")),
                 ("network", "global/networks"),
                 ("firewall", "global/firewalls"),

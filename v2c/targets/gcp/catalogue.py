@@ -32,17 +32,32 @@ class Series(_Strict):
         return ", ".join(module for module, asked in needed if asked and not caps.drives(module))
 
 
+class Provisioned(_Strict):
+    """The types of disks of which operations per second, or MiB/s, can be said."""
+
+    iops: tuple[str, ...] = Field(strict=False)
+    throughput: tuple[str, ...] = Field(strict=False)
+
+
 class Catalogue(_Strict):
-    """The file."""
+    """The file. `cards_least`, `cards_most`: network cards that any type takes, and that the largest takes."""
 
     source: str
     permissions: tuple[str, ...] = Field(strict=False)
     permissions_reserve: tuple[str, ...] = Field(strict=False)
+    permissions_address: tuple[str, ...] = Field(strict=False)
     permissions_account: tuple[str, ...] = Field(strict=False)
     permissions_bucket: tuple[str, ...] = Field(strict=False)
     permissions_own_bucket: tuple[str, ...] = Field(strict=False)
+    cards_least: int
+    cards_most: int
     series: tuple[Series, ...] = Field(strict=False)
     disk_quota: dict[str, str]
+    provisioned: Provisioned
+
+    def cards(self, vcpus: int) -> int:
+        """How many network cards a type with so many processors takes: one for each, within the bounds."""
+        return min(self.cards_most, max(self.cards_least, vcpus))
 
     def series_of(self, type: str) -> Series:
         """The series of a machine type; one that is not listed demands what the newest do."""
@@ -73,6 +88,7 @@ def offers(session: Session, zone: str) -> list[Offer]:
                 int(told["guestCpus"]),
                 int(told["memoryMb"]),
                 max_disks=int(told.get("maximumPersistentDisks", 0)),
+                max_nics=catalogue().cards(int(told["guestCpus"])),
                 burst=bool(told.get("isSharedCpu")),
                 preferred=advised,
             )

@@ -1,10 +1,11 @@
 """What stands in the way at Google, told before a byte moves and all at once. Reads only."""
 
+import re
 from collections.abc import Iterator
 
 from v2c.errors import TargetError
 from v2c.model import GIB, Finding, Firmware, Level, Plan
-from v2c.targets.gcp import names
+from v2c.targets.gcp import cards, checkcards, names, quotas
 from v2c.targets.gcp.catalogue import Series, catalogue
 from v2c.targets.gcp.place import Place, gigabytes
 from v2c.targets.gcp.session import REMEDIES, ApiError, failures, refused
@@ -27,10 +28,10 @@ def findings(place: Place, plan: Plan) -> Iterator[Finding]:
         _permissions(place, account),
         _zone(place),
         _type(place, plan),
-        _disk_type(place),
-        _quotas(place, plan),
+        _disk_types(place, plan),
+        quotas.quotas([(place, plan)]),
         _names(place, plan),
-        _subnet(place),
+        checkcards.findings(place, plan),
         _bucket(place),
     ):
         try:
@@ -41,17 +42,13 @@ def findings(place: Place, plan: Plan) -> Iterator[Finding]:
             if told.transient:
                 return
     yield from _disks(plan)
-    if len(plan.machine.nics) > 1:
-        text = (
-            f"the machine has {len(plan.machine.nics)} network cards, and the instance gets one: each needs a network of its own"
-        )
-        yield Finding("gcp.nics", Level.WARNING, plan.machine.name, text, "add the others after the cut-over")
 
 
 def _permissions(place: Place, account: str) -> Iterator[Finding]:
     known = catalogue()
     asked = [*known.permissions, *(known.permissions_own_bucket if not place.bucket else ())]
     asked += [*(known.permissions_reserve if place.reserve_hours else ()), *(known.permissions_account if place.account else ())]
+    asked += known.permissions_address if place.private_ip else ()
     lacking: list[str] = []
     url = f"{place.session.endpoints.projects}/projects/{place.project}:testIamPermissions"
     for at in range(0, len(asked), ASKED_AT_ONCE):
@@ -105,6 +102,9 @@ def _type(place: Place, plan: Plan) -> Iterator[Finding]:
         yield Finding("gcp.type", Level.WARNING, name, text, "leave ?type= out, and a fitting one is chosen")
     if told.get("maximumPersistentDisks", 128) < len(plan.disks):
         yield _blocker("gcp.type", name, f"{name} takes {told['maximumPersistentDisks']} disks", "choose another type")
+    if (takes := catalogue().cards(int(told["guestCpus"]))) < cards.count(plan):
+        text = f"{name} takes {takes} network cards, and the machine has {cards.count(plan)}"
+        yield _blocker("gcp.type", name, text, "choose another type, or leave ?type= out")
     series: Series = catalogue().series_of(name)
     demands = [word for word, asked in (("gVNIC (module gve)", series.gvnic), ("NVMe disks", series.nvme)) if asked]
     if demands:
@@ -112,38 +112,25 @@ def _type(place: Place, plan: Plan) -> Iterator[Finding]:
         yield Finding("gcp.series", Level.WARNING, name, text, "choose n2, n2d or e2 unless you know that it can")
 
 
-def _disk_type(place: Place) -> Iterator[Finding]:
-    if place.look(place.in_zone("diskTypes", place.disk_type)) is None:
-        text = f"the zone {place.zone} has no disks of the type {place.disk_type}"
-        yield _blocker("gcp.disk-type", place.disk_type, text, "see: gcloud compute disk-types list")
-
-
-def _quotas(place: Place, plan: Plan) -> Iterator[Finding]:
-    known = catalogue()
-    region = place.look(f"regions/{place.region}")
-    wanted: dict[str, float] = {"INSTANCES": 1, "NETWORKS": 1, "SUBNETWORKS": 1, "FIREWALLS": 2}  # the last three: the test's
-    if plan.instance_type and (told := place.look(place.in_zone("machineTypes", plan.instance_type))):
-        series = known.series_of(plan.instance_type)
-        if series.quota:
-            wanted[series.quota] = float(told["guestCpus"])
-    if place.disk_type in known.disk_quota:
-        wanted[known.disk_quota[place.disk_type]] = float(sum(gigabytes(disk.target_size) for disk in plan.disks))
-    project = place.look("")
-    quotas = [*((region or {}).get("quotas", [])), *((project or {}).get("quotas", []))]
-    if _images_left(place, plan):
-        wanted["IMAGES"] = float(_images_left(place, plan))
-    for quota in quotas:
-        metric, more = quota["metric"], wanted.get(quota["metric"], 0.0)
-        free = float(quota["limit"]) - float(quota.get("usage", 0.0))
-        if more > free:
-            text = f"the quota {metric} has {free:g} left of {quota['limit']:g}, and the machine needs {more:g}"
-            yield _blocker("gcp.quota", metric, text, REMEDIES["quotaExceeded"])
-
-
-def _images_left(place: Place, plan: Plan) -> int:
-    """Images that are not made yet."""
-    made = place.session.page("global/images", filter=f"labels.{names.TAG}={plan.job}") if names.LABEL.fullmatch(plan.job) else []
-    return max(0, len(plan.disks) - len(made))
+def _disk_types(place: Place, plan: Plan) -> Iterator[Finding]:
+    """Whether the zone has them, and they hold the disks; `validDiskSize` of diskTypes.get is written "10GB-65536GB"."""
+    for type in dict.fromkeys(place.type_of(disk) for disk in plan.disks):
+        if (told := place.look(place.in_zone("diskTypes", type))) is None:
+            text = f"the zone {place.zone} has no disks of the type {type}"
+            yield _blocker("gcp.disk-type", type, text, "see: gcloud compute disk-types list")
+            continue
+        told_range = re.fullmatch(r"(\d+)GB-(\d+)GB", told.get("validDiskSize", ""))
+        least, most = map(int, told_range.groups()) if told_range else (0, MOST_GB)
+        for disk in (disk for disk in plan.disks if place.type_of(disk) == type):
+            if not least <= (size := gigabytes(disk.target_size)) <= most:
+                text = f"the disk has {size} GB, and those of the type {type} {least} to {most} GB"
+                yield _blocker("gcp.disk-type", disk.disk, text, "choose another type (?disk-type=, or type in the manifest)")
+    known = catalogue().provisioned
+    for disk in plan.disks:
+        for what, said, kinds in (("iops", disk.iops, known.iops), ("throughput", disk.throughput, known.throughput)):
+            if said and place.type_of(disk) not in kinds:
+                text = f"disks of the type {place.type_of(disk)} have no {what} to be provisioned"
+                yield _blocker("gcp.disk-type", disk.disk, text, f"leave {what} out, or choose one of {', '.join(kinds)}")
 
 
 def _names(place: Place, plan: Plan) -> Iterator[Finding]:
@@ -160,31 +147,6 @@ def _names(place: Place, plan: Plan) -> Iterator[Finding]:
         found = place.look(path)
         if found is not None and names.tagged(found) != plan.job:
             yield _blocker("gcp.names", path, f"{path} exists and is not of this job", "remove it")
-
-
-def _subnet(place: Place) -> Iterator[Finding]:
-    """Of the real instance. Networks of other projects (shared VPC) are only seen by who may use them."""
-    if not place.subnet:
-        if "/" in place.network:
-            yield _blocker(
-                "gcp.subnet", place.network, "a shared network needs its subnet named", "add ?subnet=projects/HOST/..."
-            )
-            return
-        found = place.look(f"global/networks/{place.network}")
-        if found is None:
-            yield _blocker("gcp.network", place.network, f"there is no network {place.network}", "name one with ?network=")
-        elif not found.get("autoCreateSubnetworks"):
-            yield _blocker("gcp.subnet", place.network, f"{place.network} has no automatic subnets", "name one with ?subnet=")
-        return
-    if "/" in place.subnet:
-        return
-    found = place.look(place.in_region("subnetworks", place.subnet))
-    if found is None:
-        text = f"{place.region} has no subnet {place.subnet}"
-        yield _blocker("gcp.subnet", place.subnet, text, "see: gcloud compute networks subnets list")
-    elif "/" not in place.network and not found["network"].endswith(f"/networks/{place.network}"):
-        text = f"the subnet {place.subnet} is of the network {found['network'].rpartition('/')[2]}, not of {place.network}"
-        yield _blocker("gcp.subnet", place.subnet, text, "name the network with ?network=")
 
 
 def _bucket(place: Place) -> Iterator[Finding]:

@@ -51,8 +51,9 @@ class Words:
 
     @property
     def singular(self) -> str:
-        """ "machine_type" of "machineTypes"."""
-        return snake(self.collection).removesuffix("s")
+        """ "machine_type" of "machineTypes", "address" of "addresses"."""
+        word = snake(self.collection)
+        return word.removesuffix("es" if word.endswith("sses") else "s")
 
     @property
     def client(self) -> str:

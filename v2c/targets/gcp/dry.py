@@ -19,6 +19,7 @@ from v2c.transfer import DiskWriter
 
 Thing = dict[str, Any]
 MADE = {"images": "READY", "disks": "READY", "reservations": "READY", "instances": "RUNNING"}
+MADE["addresses"] = "RESERVED"
 
 
 class DrySession(Session):
@@ -209,6 +210,8 @@ def _detail(kind: str, body: Thing) -> str:
     if kind == "compute.instances":
         disks = ", ".join(f"{d['initializeParams']['diskName']} {d['initializeParams']['diskSizeGb']} GB" for d in body["disks"])
         return f"{body['machineType'].rpartition('/')[2]}; {disks}"
+    if kind == "compute.addresses":
+        return str(body["address"])
     if kind == "compute.images":
         return f"from {body['rawDisk']['source'].removeprefix('https://storage.googleapis.com/')}"
     if kind == "compute.reservations":

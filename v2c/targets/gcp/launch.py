@@ -12,18 +12,17 @@ from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import Observation, Placement, Plan, Ref
-from v2c.targets.gcp import names
+from v2c.targets.gcp import cards, names
+from v2c.targets.gcp.cards import TEST
 from v2c.targets.gcp.catalogue import catalogue
 from v2c.targets.gcp.place import Place, gigabytes
 from v2c.targets.gcp.session import ApiError, failures, refused
 
 ROLE = "v2c-role"
-TEST, CUTOVER = "test", "cutover"
-RANGE = "10.255.255.240/28"  # of the test's subnet: a network of its own overlaps with nobody
+CUTOVER = "cutover"
 PICTURE_S = 3.0  # between screenshots
 ALIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "REPAIRING", "PENDING"})
 CAPACITY = "capacity"  # the reservation's name ends in it
-DENY = ("INGRESS", "EGRESS")
 
 
 class Launcher:
@@ -44,7 +43,12 @@ class Launcher:
         boot = self._image(image, type)
         numbers = [int(image["number"]), *(n for n in range(len(plan.disks)) if n != int(image["number"]))]
         with ExitStack() as stack, meter.phase("start"):
-            nic = self._nic(plan, placement, role, journal)
+            if placement.cutover or not placement.isolated:  # a test that may reach the network is where the real one will be
+                if placement.cutover:
+                    list(cards.hold(place, plan, journal))
+                nics = cards.real(place, plan, cutover=placement.cutover)
+            else:
+                nics = cards.isolated(place, plan, journal)
             disks = []
             volumes = []
             for number in numbers:
@@ -52,7 +56,7 @@ class Launcher:
                 if volume not in journal.refs("volume"):
                     volumes.append((stack.enter_context(journal.intent("volume", volume.id, names.labels(job))), volume))
                 disks.append(self._disk(plan, number, volume.id, first=number == numbers[0], role=role, job=job))
-            body = self._body(name, type, disks, nic, role, plan, boot)
+            body = self._body(name, type, disks, nics, role, plan, boot)
             if ref not in journal.refs("instance"):
                 intent = stack.enter_context(journal.intent("instance", name, names.labels(job)))
                 volumes.append((intent, ref))
@@ -73,18 +77,21 @@ class Launcher:
         return found
 
     def _disk(self, plan: Plan, number: int, name: str, *, first: bool, role: str, job: str) -> dict[str, Any]:
-        place = self.place
+        place, planned = self.place, plan.disks[number]
         return {
             "boot": first,
             "autoDelete": first or role == TEST,
             "deviceName": f"v2c-{number}",
             "mode": "READ_WRITE",
+            **({"diskEncryptionKey": {"kmsKeyName": place.kms}} if place.kms else {}),
             "initializeParams": {
                 "diskName": name,
                 "sourceImage": place.full(f"global/images/{names.name(plan, str(number))}"),
-                "diskSizeGb": str(gigabytes(plan.disks[number].target_size)),
-                "diskType": place.full(place.in_zone("diskTypes", place.disk_type)),
-                "labels": names.labels(job, v2c_role=role),
+                "diskSizeGb": str(gigabytes(planned.target_size)),
+                "diskType": place.full(place.in_zone("diskTypes", place.type_of(planned))),
+                **({"provisionedIops": str(planned.iops)} if planned.iops else {}),
+                **({"provisionedThroughput": str(planned.throughput)} if planned.throughput else {}),
+                "labels": {**dict(plan.tags), **names.labels(job, v2c_role=role)},
             },
         }
 
@@ -93,7 +100,7 @@ class Launcher:
         name: str,
         type: str,
         disks: list[dict[str, Any]],
-        nic: dict[str, Any],
+        nics: list[dict[str, Any]],
         role: str,
         plan: Plan,
         boot: dict[str, Any],
@@ -105,14 +112,15 @@ class Launcher:
             "name": name,
             "machineType": place.full(place.in_zone("machineTypes", type)),
             "disks": disks,
-            "networkInterfaces": [{**nic, "nicType": "GVNIC" if series.gvnic else "VIRTIO_NET"}],
+            "networkInterfaces": [{**nic, "nicType": "GVNIC" if series.gvnic else "VIRTIO_NET"} for nic in nics],
             "metadata": {"items": [{"key": "serial-port-enable", "value": "TRUE"}]},
             "displayDevice": {"enableDisplay": True},
-            "labels": names.labels(job, v2c_role=role),
+            "labels": {**dict(plan.tags), **names.labels(job, v2c_role=role)},
         }
         if {"type": "UEFI_COMPATIBLE"} in boot.get("guestOsFeatures", []):
-            shield = {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": False}
-            body["shieldedInstanceConfig"] = shield  # drivers of lifted guests are seldom signed
+            # unasked without: drivers of lifted guests are seldom signed
+            shield = {"enableSecureBoot": place.secure_boot, "enableVtpm": True, "enableIntegrityMonitoring": False}
+            body["shieldedInstanceConfig"] = shield
         if role == CUTOVER:
             if place.account:
                 scopes = ["https://www.googleapis.com/auth/cloud-platform"]
@@ -137,43 +145,6 @@ class Launcher:
             if time.monotonic() > until:
                 raise TargetError(f"the instance {name} does not start", remedy="look at it in the console", transient=True)
             time.sleep(0.5)
-
-    # ---- the network -------------------------------------------------------------------------------------------------------
-
-    def _nic(self, plan: Plan, placement: Placement, role: str, journal: Journal) -> dict[str, Any]:
-        """The first network card. A test that may reach the network, and the real instance, are in the user's subnet."""
-        place = self.place
-        if placement.cutover or not placement.isolated:
-            subnet = place.subnet_path()
-            return {"subnetwork": subnet} if subnet else {"network": place.network_path()}
-        name = names.name(plan, TEST)
-        described = {"name": name, "description": names.described(journal.job)}
-        network = place.full(f"global/networks/{name}")
-        made = [
-            ("network", "global/networks", name, {**described, "autoCreateSubnetworks": False}),
-            *(("firewall", "global/firewalls", f"{name}-{way.lower()}", self._deny(described, network, way)) for way in DENY),
-            (
-                "subnetwork",
-                place.in_region("subnetworks"),
-                name,
-                {**described, "network": network, "ipCidrRange": RANGE, "privateIpGoogleAccess": False},
-            ),
-        ]
-        for kind, path, id, body in made:
-            ref = Ref.of(kind, id, job=journal.job)
-            if ref in journal.refs(kind) and place.look(f"{path}/{id}") is not None:
-                continue
-            with journal.intent(kind, id, {names.TAG: journal.job}) as intent:
-                place.make(path, body, journal.job)
-                intent.done(ref)
-        return {"subnetwork": place.full(place.in_region("subnetworks", name))}
-
-    @staticmethod
-    def _deny(described: dict[str, Any], network: str, way: str) -> dict[str, Any]:
-        """All of one direction. The metadata service, which is the host itself, answers all the same."""
-        ranges = "sourceRanges" if way == "INGRESS" else "destinationRanges"
-        rule = {"network": network, "direction": way, "priority": 0, "denied": [{"IPProtocol": "all"}], ranges: ["0.0.0.0/0"]}
-        return {**described, "name": f"{described['name']}-{way.lower()}", **rule}
 
     # ---- looking at it -----------------------------------------------------------------------------------------------------
 
@@ -232,10 +203,11 @@ class Launcher:
                 journal.undone(ref)
 
     def remove(self, ref: Ref) -> None:
-        """A volume, a firewall rule, a subnet or a network; what uses it and is of the same job goes first."""
+        """A volume, an address, a firewall rule, a subnet or a network; what uses it and is of the same job goes first."""
         place, job = self.place, ref.get("job")
         path = {
             "volume": place.in_zone("disks", ref.id),
+            "address": place.in_region("addresses", ref.id),
             "firewall": f"global/firewalls/{ref.id}",
             "subnetwork": place.in_region("subnetworks", ref.id),
             "network": f"global/networks/{ref.id}",
@@ -243,7 +215,7 @@ class Launcher:
         found = place.ours(path, job)
         if found is None:
             return
-        if ref.kind == "volume":
+        if ref.kind in ("volume", "address"):
             for user in found.get("users", []):
                 self.remove_instance(Ref.of("instance", user.rpartition("/")[2], job=job))
         if ref.kind in ("network", "subnetwork"):
@@ -254,11 +226,15 @@ class Launcher:
     def _users(self, link: str, ref: Ref, job: str) -> Iterator[Ref]:
         place = self.place
         for found in place.session.page(place.in_zone("instances"), filter=f"labels.{names.TAG}={job}"):
-            if any(link in (nic.get("network"), nic.get("subnetwork")) for nic in found["networkInterfaces"]):
+            if any(
+                names.same(link, nic.get(kind, "")) for nic in found["networkInterfaces"] for kind in ("network", "subnetwork")
+            ):
                 yield Ref.of("instance", found["name"], job=job)
         if ref.kind == "network":
             for kind, path in (("firewall", "global/firewalls"), ("subnetwork", place.in_region("subnetworks"))):
                 for found in place.session.page(path, filter=f'description="{names.described(job)}"'):
+                    if not names.same(link, found["network"]):
+                        continue
                     yield Ref.of(kind, found["name"], job=job)
 
     def remove_instance(self, ref: Ref) -> None:

@@ -38,6 +38,11 @@ def tagged(thing: Mapping[str, Any]) -> str:
     return str(told.get(TAG, "")) or (described.removeprefix(f"{TAG}=") if described.startswith(f"{TAG}=") else "")
 
 
+def same(link: str, other: str) -> bool:
+    """Whether two URLs, full or partial, name one thing."""
+    return link.rpartition("projects/")[2] == other.rpartition("projects/")[2]
+
+
 def slug(text: str, most: int) -> str:
     """A hostile name as a part of one of ours."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:most].strip("-") or "machine"

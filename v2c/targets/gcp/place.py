@@ -8,21 +8,27 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from v2c.errors import TargetError, UsageError
-from v2c.model import GIB, Plan
+from v2c.model import GIB, DiskPlan, Plan
+from v2c.targets import percard, together
 from v2c.targets.gcp import names
 from v2c.targets.gcp.session import ApiError, Endpoints, Session, failures, refused
 
 KNOWN = (
     *("bucket", "network", "subnet", "type", "disk-type", "service-account", "reserve", "name", "license"),
+    *("kms", "secure-boot", "private-ip"),
     *("compute-endpoint", "storage-endpoint"),
 )
+KEY_SHAPE = "projects/P/locations/L/keyRings/R/cryptoKeys/K"
+KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 LEAST_GB = 10  # of a persistent disk (diskTypes.get, validDiskSize): a smaller image gives a disk of this size
 
 
 @dataclass
 class Place:
-    """`reserve_hours`: 0: no capacity is reserved. `bucket` empty: one of our own, for the job's time.
-    `license`: of the boot image, which decides how it is billed ("projects/rhel-cloud/global/licenses/rhel-9-byos")."""
+    """`reserve_hours`: 0: no capacity is reserved. `bucket` empty: one of our own, for the job's time. `kms`: of all disks and
+    images, and of an own bucket. `secure_boot`: of instances whose guest boots by UEFI. `subnet`, `private_ip`: of the machine's
+    cards in their order, separated by commas (the addresses: of the real instance); `network`: of the first card. `license`: of
+    the boot image, which decides how it is billed ("projects/rhel-cloud/global/licenses/rhel-9-byos")."""
 
     session: Session
     zone: str
@@ -35,6 +41,9 @@ class Place:
     reserve_hours: int = 0
     name: str = ""
     license: str = ""
+    kms: str = ""
+    secure_boot: bool = False
+    private_ip: str = ""
 
     @classmethod
     def parse(cls, rest: str) -> "Place":
@@ -48,8 +57,15 @@ class Place:
             raise UsageError(f'"gcp:{rest}" is not understood', remedy=remedy)
         if "name" in options and not names.NAME.fullmatch(options["name"]):
             raise UsageError(f'"{options["name"]}" cannot be the name of an instance', remedy="use a-z, 0-9 and -")
+        if "kms" in options and not KEY.fullmatch(options["kms"]):
+            raise UsageError(f'"{options["kms"]}" names no key', remedy=f"write kms={KEY_SHAPE}")
+        if options.get("secure-boot", "no") not in ("yes", "no"):
+            raise UsageError(f"secure-boot={options['secure-boot']} is not understood", remedy="write yes or no")
+        for wrong in percard.strange(percard.values(options.get("private-ip", ""))):
+            raise UsageError(f"private-ip={wrong} is no address", remedy=percard.REMEDY)
+        at = (shaped[1], Endpoints.chosen(options))
         return cls(
-            Session(shaped[1], Endpoints.chosen(options)),
+            together.once(("gcp session", *at), lambda: Session(*at)),
             shaped[2],
             bucket=options.get("bucket", ""),
             network=options.get("network", "default"),
@@ -60,6 +76,9 @@ class Place:
             reserve_hours=int(hours),
             name=options.get("name", ""),
             license=options.get("license", ""),
+            kms=options.get("kms", ""),
+            secure_boot=options.get("secure-boot", "no") == "yes",
+            private_ip=options.get("private-ip", ""),
         )
 
     @property
@@ -73,6 +92,10 @@ class Place:
     def bucket_of(self, job: str) -> str:
         """The bucket that a job stages in."""
         return self.bucket or names.bucket(self.project, job)
+
+    def type_of(self, disk: DiskPlan) -> str:
+        """The type that a disk of an instance gets: its own, or the locator's."""
+        return disk.type or self.disk_type
 
     def in_zone(self, kind: str, name: str = "") -> str:
         return f"zones/{self.zone}/{kind}/{name}".rstrip("/")
@@ -88,10 +111,28 @@ class Place:
         """The network that a real instance joins; "projects/HOST/global/networks/NAME" is one of another project."""
         return self.network if "/" in self.network else self.full(f"global/networks/{self.network}")
 
-    def subnet_path(self) -> str:
-        if not self.subnet:
-            return ""
-        return self.subnet if "/" in self.subnet else self.full(self.in_region("subnetworks", self.subnet))
+    @property
+    def subnets(self) -> list[str]:
+        """As the locator names them, by card; an empty one: not named."""
+        return percard.values(self.subnet)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the real instance, by card; an empty one: by DHCP."""
+        return percard.values(self.private_ip)
+
+    def subnet_of(self, number: int) -> str:
+        """The subnet of a card, counted from 0, as the locator names it; empty: it does not."""
+        return next(iter(self.subnets[number : number + 1]), "")
+
+    def address(self, number: int) -> str:
+        """The address that a card of the real instance is to have; empty: by DHCP."""
+        return next(iter(self.addresses[number : number + 1]), "")
+
+    def subnet_path(self, number: int) -> str:
+        """The subnet of a card as one names it in another's body; empty: none was named."""
+        subnet = self.subnet_of(number)
+        return subnet if "/" in subnet or not subnet else self.full(self.in_region("subnetworks", subnet))
 
     def instance_name(self, plan: Plan, *, cutover: bool) -> str:
         return self.name if cutover and self.name else names.instance(plan, cutover=cutover)

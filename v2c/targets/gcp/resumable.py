@@ -124,7 +124,7 @@ class Upload:
         made: Thing = answer.json()
         return made
 
-    def send(self, uri: str, data: bytes, start: int, *, total: int = 0, crc32c: int = 0) -> Thing:
+    def send(self, uri: str, data: bytes | memoryview, start: int, *, total: int = 0, crc32c: int = 0) -> Thing:
         """All of it, however many requests that takes; the object when `total` says that it is whole then, else {}."""
         at, end, sure = start, start + len(data), True
 

@@ -17,8 +17,11 @@ from typing import Any
 from urllib.parse import quote
 
 from v2c.errors import BusyError, TargetError
-from v2c.patience import Patience
+from v2c.events import Meter
+from v2c.patience import OUTAGE_S, Patience
+from v2c.targets import together
 from v2c.targets.gcp.compute import Compute
+from v2c.throttle import turn
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TIMEOUT_S = (10.0, 130.0)  # to connect, to hear something: operations' `wait` answers within two minutes
@@ -91,7 +94,7 @@ class Session:
 
     project: str
     endpoints: Endpoints
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience = field(default_factory=lambda: Patience(together.meter() or Meter(), together.limit(OUTAGE_S)))
     _credentials: Any = None
     _local: threading.local = field(default_factory=threading.local)
     _compute: Compute = field(init=False)
@@ -121,6 +124,7 @@ class Session:
         below = f"{self.endpoints.compute}/projects/{self.project}"
 
         def call() -> Any:
+            turn(f"gcp:{self.project}", self.patience.meter.cancelled)
             if url == below or url.startswith(f"{below}/"):
                 try:
                     return self._compute(method, url.removeprefix(below), body, query)
@@ -129,7 +133,12 @@ class Session:
             answer = self.send(method, url, json=body, params=dict(query))
             return answer.json() if answer.content else {}
 
-        return self.patience(call, passing)
+        def whole() -> Any:
+            return self.patience(call, passing)
+
+        if method != "GET" and not url.endswith(":testIamPermissions"):
+            return whole()
+        return together.once(("gcp", method, url, repr(body), *sorted(query.items())), whole)
 
     def page(self, path: str, **query: str) -> list[dict[str, Any]]:
         """All items of a list of Compute Engine."""
@@ -192,7 +201,7 @@ class Session:
 
     def account(self) -> str:
         """Whose credentials are used. TargetError when there are none."""
-        credentials = self._login()
+        credentials = together.once(("gcp", self.project), self._login)
         return str(
             getattr(credentials, "service_account_email", "") or getattr(credentials, "account", "") or "the user logged in"
         )

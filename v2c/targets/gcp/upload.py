@@ -6,10 +6,13 @@ map takes the disk over: it fences the earlier one off (resumable.py) and sends 
 """
 
 import hashlib
+import os
 import struct
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,19 +24,22 @@ from v2c.events import Meter
 from v2c.journal import Journal
 from v2c.model import MIB, Ref
 from v2c.patience import Patience
+from v2c.targets.gcp.buffers import Buffers
 from v2c.targets.gcp.names import TAG
 from v2c.targets.gcp.resumable import GONE, STATE, Thing, Upload, extended, told
 from v2c.targets.gcp.session import ApiError, Session, failures, passing, refused
 from v2c.targets.gcp.tracker import BEGIN, NOBODY, Entry, Tracker
 from v2c.targets.writers.part import CHUNK
-from v2c.targets.writers.tar import Archive
+from v2c.targets.writers.tar import Archive, packed, summed
 
 REQUEST = 16 * MIB  # bytes per request: large enough for a long line, small enough that two per disk fit in memory
+PACKERS = min(4, os.cpu_count() or 1)  # blocks packed at once: packing takes five times as long as all else that a block needs
 UNIT = 256 * 1024  # what a request that is not the last holds multiples of (Cloud Storage, "Resumable uploads")
 
 
 class UploadWriter:
-    """A DiskWriter whose `put` comes from one thread in ascending order; one request is under way while the next is made."""
+    """A DiskWriter whose `put` comes from one thread in ascending order; blocks are packed by several, and one request is under
+    way while the next is made."""
 
     chunk = CHUNK
 
@@ -45,6 +51,8 @@ class UploadWriter:
         self._patience = Patience(Meter(cancelled=lambda: self._closing), known.limit_s, known.first_s, known.most_s)
         self._upload = Upload(session, bucket, name, ref, self._patience)
         self._pool = ThreadPoolExecutor(1, "upload")
+        self._packers = ThreadPoolExecutor(PACKERS, "pack")
+        self._packing: deque[_Piece] = deque()  # in the order of the stream
         self._flight: Future[Any] | None = None
         self._ready = self._whole = False
         self._broken: Exception | None = None
@@ -58,10 +66,14 @@ class UploadWriter:
             if kind is None and self._ready and not self._whole and self._broken is None:
                 self.flush()
         finally:
-            self._closing = True
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._end_threads()
             if self._ready:
                 self._tracker.close()
+
+    def _end_threads(self) -> None:
+        self._closing = True
+        for pool in (self._pool, self._packers):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     # ---- DiskWriter --------------------------------------------------------------------------------------------------------
 
@@ -87,7 +99,7 @@ class UploadWriter:
         self._begin()
         if self._whole:
             raise self._changed()
-        if self._tracker.digest(index) == digest:
+        if digest in (self._tracker.digest(index), next((p.digest for p in self._packing if p.index == index), None)):
             return
         if index <= self._last:
             raise self._changed()
@@ -98,9 +110,10 @@ class UploadWriter:
 
     def flush(self) -> None:
         if self._ready and not self._whole and self._broken is None:
+            self._packed()
             self._launch(len(self._pending) // UNIT * UNIT)
             self._landed()
-            self._tracker.keep(self._sent, bytes(self._pending))
+            self._tracker.keep(self._sent, bytes(self._pending.view()))
             self._tracker.sync()
 
     def commit(self) -> Ref:
@@ -110,20 +123,20 @@ class UploadWriter:
         if self._owed:
             raise TargetError(f"{len(self._owed)} blocks of {self.ref.id} are not there", remedy="run it again", transient=True)
         self._fill(-(-self.size // self.chunk))
+        self._packed()
         tail = self._archive.tail(self._checksum)
         total, crc32c = self._end + len(tail), extended(self._crc32c, tail)
         self._landed()
-        self._pending += tail[self._skip :]
+        self._pending.add(tail[self._skip :])
         made = self._guarded(
-            lambda: self._upload.send(self._tracker.session, bytes(self._pending), self._sent, total=total, crc32c=crc32c)
+            lambda: self._upload.send(self._tracker.session, self._pending.view(), self._sent, total=total, crc32c=crc32c)
         )
         self._compare(made, total, crc32c)
         self._tell(made)
         return self.ref
 
     def abandon(self) -> None:
-        self._closing = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._end_threads()
         tracker = self._tracker if self._ready else Tracker(self._path)
         there, mine = self._upload.look(), tracker.generation
         tracker.remove()
@@ -155,7 +168,8 @@ class UploadWriter:
         """Goes on where the session stands; begins one where there is none, or none to go on with."""
         self._tracker = Tracker(self._path)
         self._ready, self._whole, self._owed = True, False, set[int]()
-        self._pending, self._repeat, self._broken = bytearray(), None, None
+        self._pending, self._repeat, self._broken = Buffers(REQUEST + 2 * CHUNK), None, None
+        self._packing.clear()
         found = self._upload.look()
         identity = hashlib.sha256(f"{self.size} {self.chunk} ".encode() + self._archive.identity()).hexdigest()
         mine = self._tracker
@@ -205,7 +219,7 @@ class UploadWriter:
         """The server holds that many bytes: the stream goes on from the last entry that ended there or before."""
         tracker = self._tracker
         self._sent = held
-        self._pending += tracker.kept(held)
+        self._pending.add(tracker.kept(held))
         held += len(self._pending)
         count = bisect_right(tracker.ends, held)
         owed, first = tracker.cut(count)
@@ -217,7 +231,7 @@ class UploadWriter:
         self._repeat = first if self._skip else None
         if last is None:
             piece, self._checksum = self._archive.head()
-            self._write(BEGIN, piece, NOBODY)
+            self._write(BEGIN, piece, NOBODY, _told(piece), self._checksum)
 
     def _drop(self, why: str) -> None:
         """Ends the session: what it holds is of no use."""
@@ -225,6 +239,7 @@ class UploadWriter:
         if self._tracker.session:
             self._upload.cancel(self._tracker.session)
         self._tracker.remove()
+        self._packing.clear()
         if self._whole:  # else the note is nobody's, or of the worker that took the disk over
             self.journal.note(f"gcp/{self.name}", "")
         self._ready = self._whole = False
@@ -242,22 +257,31 @@ class UploadWriter:
             self._block(gap, bytes(min(self.chunk, self.size - gap * self.chunk)), NOBODY)
 
     def _block(self, index: int, data: Block, digest: bytes) -> None:
-        piece, self._checksum = self._archive.piece(index, data, self._checksum)
-        self._write(index, piece, digest)
+        whole = self._archive.whole(index, data)
+        self._checksum = summed(whole, self._checksum)
+        self._packing.append(_Piece(index, digest, self._checksum, self._packers.submit(_made, whole)))
         self._last = index
         self._owed.discard(index)
+        self._packed(PACKERS)
 
-    def _write(self, index: int, piece: bytes, digest: bytes) -> None:
-        end, sent = self._end + len(piece), hashlib.sha256(piece).digest()[:16]
+    def _packed(self, most: int = 0) -> None:
+        """Writes what is packed, until no more than `most` blocks are on their way there."""
+        while len(self._packing) > most:
+            piece = self._packing.popleft()
+            data, sent = piece.made.result()
+            self._write(piece.index, data, piece.digest, sent, piece.checksum)
+
+    def _write(self, index: int, piece: bytes, digest: bytes, sent: bytes, checksum: int) -> None:
+        end = self._end + len(piece)
         if self._repeat is not None:
             before, self._repeat = self._repeat, None
             if (before.index, before.end, before.piece) != (index, end, sent):
                 self._drop(f"block {index} made again differs from what was sent")
                 raise TargetError(f"what is sent to {self.ref.id} changed", remedy="the next try sends it anew", transient=True)
         self._crc32c = extended(self._crc32c, piece)
-        self._tracker.append(Entry(index, end, self._checksum, self._crc32c, digest, sent))
+        self._tracker.append(Entry(index, end, checksum, self._crc32c, digest, sent))
         self._end = end
-        self._pending += piece[self._skip :]
+        self._pending.add(memoryview(piece)[self._skip :])
         self._skip = max(0, self._skip - len(piece))
         if len(self._pending) >= REQUEST:
             self._launch(len(self._pending) // UNIT * UNIT)
@@ -265,10 +289,8 @@ class UploadWriter:
     def _launch(self, count: int) -> None:
         """Sends the first `count` bytes that wait, when what is under way has arrived."""
         if count:
-            with memoryview(self._pending) as view:
-                data = bytes(view[:count])
-            del self._pending[:count]
             self._landed()
+            data = self._pending.take(count)
             self._flight = self._pool.submit(self._upload.send, self._tracker.session, data, self._sent)
             self._sent += count
 
@@ -326,6 +348,26 @@ class UploadWriter:
         self.journal.note(f"gcp/{self.name}", f"{made['generation']} {made['crc32c']}")
         tracker.remove()
         self._whole = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A block on its way into the stream: its digest, the CRC-32 of the archive behind it, and the piece with its own digest."""
+
+    index: int
+    digest: bytes
+    checksum: int
+    made: Future[tuple[bytes, bytes]]
+
+
+def _made(whole: bytes) -> tuple[bytes, bytes]:
+    piece = packed(whole)
+    return piece, _told(piece)
+
+
+def _told(piece: bytes) -> bytes:
+    """By which a piece that is made again is compared with what was sent."""
+    return hashlib.sha256(piece).digest()[:16]
 
 
 def index_of(name: str, generation: str) -> str:

@@ -13,6 +13,7 @@ from typing import Self
 from v2c.blocks import Block, BlockMap
 from v2c.errors import TargetError
 from v2c.model import MIB, Ref
+from v2c.targets.writers.direct import DirectFile
 from v2c.targets.writers.part import CHUNK, block_range, discard, part, publish, punch, pwrite, runs, writing
 
 FOOTER = 512
@@ -31,7 +32,7 @@ def blocks_of(path: Path, indexes: Sequence[int]) -> Iterator[tuple[int, bytes]]
 class RawWriter:
     """Blocks into `PATH.part`, by several threads at once; `commit` makes it PATH. What is zero becomes a hole.
 
-    After a kill everything that was put is there (it is in the page cache or on the disk); after a power loss all up to the
+    After a kill everything that was put is there (in the page cache or on the disk); after a power loss all up to the
     last `flush`. A PATH that is complete already is opened again by the first `put`.
     """
 
@@ -40,6 +41,7 @@ class RawWriter:
     def __init__(self, path: Path, size: int, ref: Ref) -> None:
         self.path, self.size, self.ref = path, size, ref
         self._descriptor = -1
+        self._direct: DirectFile | None = None
         self._fresh = False
         self._lock = threading.Lock()
 
@@ -65,8 +67,11 @@ class RawWriter:
             self._fresh = not unfinished.exists()
             self._descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.ftruncate(self._descriptor, self.size)
+            self._direct = DirectFile(unfinished, self.chunk)
 
     def _close(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -84,13 +89,16 @@ class RawWriter:
         offset = block_range(index, len(data), self.size, self.path)
         if self._descriptor < 0:
             self._open()
-        # One at a time: writers of one file wait for each other in the kernel anyway, and there they spin.
-        with writing(self.path), self._lock:
+        with writing(self.path):
             for start, end, zero in runs(data):
-                if zero:
-                    punch(self._descriptor, offset + start, end - start)
-                else:
-                    pwrite(self._descriptor, memoryview(data)[start:end], offset + start)
+                if not zero and self._direct is not None and self._direct.write(data, start, end, offset + start):
+                    continue
+                # One at a time: writers through the cache wait for each other in the kernel anyway, and there they spin.
+                with self._lock:
+                    if zero:
+                        punch(self._descriptor, offset + start, end - start)
+                    else:
+                        pwrite(self._descriptor, memoryview(data)[start:end], offset + start)
 
     def flush(self) -> None:
         if self._descriptor >= 0:
@@ -134,17 +142,16 @@ class FixedVhdWriter(RawWriter):
         return self._footer
 
 
-def vhd_footer(size: int, id: uuid.UUID, written: int) -> bytes:
-    """The 512 bytes behind a fixed VHD of `size` bytes; `written` in seconds since the Unix epoch.
+def vhd_footer(size: int, id: uuid.UUID, written: int, *, dynamic: bool = False) -> bytes:
+    """The 512 bytes behind a VHD of `size` bytes, a fixed one unless `dynamic`; `written` in seconds since the Unix epoch.
 
     Virtual Hard Disk Image Format Specification 1.0. The creator is "win ", so that QEMU takes the size and not the geometry
     (qemu block/vpc.c).
     """
     stamp = max(0, written - _VHD_EPOCH) & 0xFFFFFFFF
-    head = struct.pack(
-        ">8sIIQI4sI4sQQ", b"conectix", 2, 0x00010000, 0xFFFFFFFFFFFFFFFF, stamp, b"win ", 0x00010000, b"Wi2k", size, size
-    )
-    disk = struct.pack(">HBBI", *vhd_geometry(size), 2)
+    header = 512 if dynamic else 0xFFFFFFFFFFFFFFFF
+    head = struct.pack(">8sIIQI4sI4sQQ", b"conectix", 2, 0x00010000, header, stamp, b"win ", 0x00010000, b"Wi2k", size, size)
+    disk = struct.pack(">HBBI", *vhd_geometry(size), 3 if dynamic else 2)
     footer = (head + disk + bytes(4) + id.bytes).ljust(FOOTER, b"\0")
     checksum = ~sum(footer) & 0xFFFFFFFF
     return footer[:64] + struct.pack(">I", checksum) + footer[68:]
