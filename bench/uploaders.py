@@ -23,6 +23,15 @@ def chunks(disk: Path, chunk: int) -> Iterator[tuple[int, bytes]]:
                 yield index, data
 
 
+def tls_sink(folder: Path) -> list[str]:
+    """Over TLS, as the cloud itself."""
+    from v2c.emulators.tls import authority
+
+    (folder / "tls").mkdir(exist_ok=True)
+    authority(folder / "tls")
+    return ["--tls", str(folder / "tls")]
+
+
 # ---- Amazon ----------------------------------------------------------------------------------------------------------------
 
 
@@ -74,7 +83,9 @@ def aws_staged(disk: Path, folder: Path) -> float:
 def aws_environment(place: str, folder: Path) -> dict[str, str]:
     """What points the SDK at the sink."""
     return {
-        "AWS_ENDPOINT_URL": f"http://{place}",
+        "AWS_ENDPOINT_URL": f"https://{place}",
+        "AWS_CA_BUNDLE": str(folder / "tls" / "ca.pem"),
+        "REQUESTS_CA_BUNDLE": str(folder / "tls" / "ca.pem"),
         "AWS_ACCESS_KEY_ID": "bench",
         "AWS_SECRET_ACCESS_KEY": "bench",
         "AWS_DEFAULT_REGION": "eu-west-1",
@@ -134,15 +145,6 @@ def azure_environment(place: str, folder: Path) -> dict[str, str]:
         "REQUESTS_CA_BUNDLE": str(folder / "tls" / "ca.pem"),
         "BENCH_PLACE": place,
     }
-
-
-def azure_sink(folder: Path) -> list[str]:
-    """Over TLS, which the SDK insists on."""
-    from v2c.emulators.tls import authority
-
-    (folder / "tls").mkdir(exist_ok=True)
-    authority(folder / "tls")
-    return ["--tls", str(folder / "tls")]
 
 
 # ---- Google ----------------------------------------------------------------------------------------------------------------
@@ -284,10 +286,8 @@ def _gcp_warm(target: Any) -> None:
 
 
 CLOUDS = {
-    "azure": Cloud(
-        "azure:bench/bench/westeurope", 4 * MIB, azure_sink, azure_environment, azure_floor, azure_staged, _azure_warm
-    ),
-    "aws": Cloud("aws:eu-west-1", 512 * KIB, lambda _: [], aws_environment, aws_floor, aws_staged, _aws_warm),
+    "azure": Cloud("azure:bench/bench/westeurope", 4 * MIB, tls_sink, azure_environment, azure_floor, azure_staged, _azure_warm),
+    "aws": Cloud("aws:eu-west-1", 512 * KIB, tls_sink, aws_environment, aws_floor, aws_staged, _aws_warm),
     "gcp": Cloud(
         "gcp:bench-1/europe-west1-b?bucket=bucket",
         4 * MIB,

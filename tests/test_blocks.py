@@ -1,6 +1,7 @@
 """The block map: what it remembers, what it trusts, and what a torn file costs."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,20 @@ def test_blocks_of_another_size_are_refused(tmp_path: Path) -> None:
     began(tmp_path / "m").close()
     with BlockMap.open(tmp_path / "m") as blocks, pytest.raises(ToolError, match="another size"):
         blocks.begin("c1", "g1", CHUNK * 2)
+
+
+def test_many_threads_at_once_lose_and_tear_nothing(tmp_path: Path) -> None:
+    """They write without waiting for each other, while one takes checkpoints."""
+    with began(tmp_path / "m") as blocks, ThreadPoolExecutor(8) as pool:
+        blocks.intend(range(4000))
+        written = pool.map(lambda i: blocks.wrote(i, digest(str(i))), range(4000))
+        for _ in range(20):
+            blocks.checkpoint(blocks.position)
+        assert len(list(written)) == 4000
+        fingerprint = blocks.fingerprint()
+    with began(tmp_path / "m") as blocks:
+        assert all(blocks.ours(i) and blocks.digest(i) == digest(str(i)) for i in range(4000))
+        assert blocks.fingerprint() == fingerprint
+    with began(tmp_path / "m", boot="boot 2") as blocks:  # what the last checkpoint spoke of is trusted, and nothing more
+        assert blocks.position > 4000
+        assert all(blocks.digest(i) in (digest(str(i)), UNKNOWN) for i in range(4000))

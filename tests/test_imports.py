@@ -19,6 +19,7 @@ ROWS = (
     ("journal", "slots", "platforms", "manifest", "accelerator"),
     ("engine", "consoles"),
     ("nbd", "gpt", "sizing", "prices", "usage", "tags"),
+    ("rawfile",),
     ("qemu", "nbdserver", "tails", "blocks"),
     ("transfer", "guest", "overlays", "jobs"),
     ("fixes", "sources", "targets", "rehearsal", "validate", "plan", "report"),

@@ -13,7 +13,7 @@ import pytest
 from v2c import nbd, qemu
 from v2c.errors import SourceError, ToolError
 from v2c.model import GIB, KIB, MIB, DiskFormat
-from v2c.nbd import Export, Extent, wire
+from v2c.nbd import Export, Extent, Scattered, wire
 from v2c.processes import run
 
 
@@ -90,11 +90,32 @@ def test_pipelined_reads_come_in_the_order_asked(sparse: tuple[Path, dict[int, b
         assert [(at, len(data)) for at, data in came] == asked
         assert all(data == islands[at] for at, data in came)
         buffers = {at: memoryview(bytearray(b"x" * 64 * KIB)) for at in islands}
-        assert list(client.read_into(buffers.items(), in_flight=2)) == list(islands)
+        apart = ((at, [view[:5], view[5:]]) for at, view in buffers.items())
+        assert list(client.read_into(apart, in_flight=2)) == [at + 64 * KIB for at in islands]
         assert all(bytes(buffers[at]) == islands[at] for at in islands)
         mixed = memoryview(bytearray(b"x" * 128 * KIB))  # half data, half hole: the hole must be wiped too
-        assert list(client.read_into([(0, mixed)])) == [0]
+        assert list(client.read_into([(0, [mixed[: 100 * KIB], mixed[100 * KIB :]])])) == [128 * KIB]
         assert bytes(mixed) == islands[0] + bytes(64 * KIB)
+
+
+@pytest.mark.tool
+def test_no_more_is_asked_for_than_may_be_on_the_way(sparse: tuple[Path, dict[int, bytes]], tmp_path: Path) -> None:
+    image, _ = sparse
+    asked = come = most = 0
+
+    def requests() -> Iterator[Scattered]:
+        nonlocal asked
+        for at in range(0, 20 * 64 * KIB, 64 * KIB):
+            assert asked - come < most
+            asked += 1
+            yield at, [memoryview(bytearray(64 * KIB))]
+
+    with qemu.serve(image, DiskFormat.QCOW2, socket=tmp_path / "r.sock") as export, nbd.connect(export) as client:
+        for in_flight, ahead, allowed in ((3, GIB, 4), (20, 100 * KIB, 3), (5, 0, 2)):
+            asked, come, most = 0, 0, allowed
+            for _ in client.read_into(requests(), in_flight, ahead):
+                come += 1
+            assert come == 20
 
 
 @pytest.mark.tool
@@ -135,7 +156,7 @@ def test_blocks_of_4096_are_read_and_written_at_any_byte(tmp_path: Path) -> None
             assert client.pread(100, 300 * KIB) == content[100 : 100 + 300 * KIB]
             assert list(client.read_many([(4095, 2), (0, 64 * KIB)])) == [(4095, content[4095:4097]), (0, content[: 64 * KIB])]
             view = memoryview(bytearray(9))
-            assert list(client.read_into([(4090, view)])) == [4090]
+            assert list(client.read_into([(4090, [view[:2], view[2:]])])) == [4099]
             assert bytes(view) == content[4090:4099]
             client.pwrite(4000, b"y" * 200)
             assert client.pread(3999, 202) == content[3999:4000] + b"y" * 200 + content[4200:4201]

@@ -35,7 +35,7 @@ class Disk:
         self.broken: range = range(0)
 
     def read(self, offset: int, length: int) -> bytes:
-        if offset in self.broken:
+        if max(offset, self.broken.start) < min(offset + length, self.broken.stop):
             raise OSError("bad sector")
         for sector in range(offset // 512, -(-(offset + length) // 512)):
             self.reads[sector] += 1

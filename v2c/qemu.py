@@ -18,6 +18,7 @@ from v2c.events import Meter
 from v2c.model import MIB, DiskFormat
 from v2c.nbd import Export
 from v2c.processes import Process, run
+from v2c.rawfile import at_hand
 
 CLIENTS = 16  # connections to one export: transfer, appliance, boot and their neighbours
 RECONNECT = 60  # seconds an overlay waits for its source to come back
@@ -186,7 +187,7 @@ def serve(
     process = Process(argv, env=_KEEPS)
     try:
         size = _answer(process, socket, name, path)
-        yield Export(str(socket), name, size)
+        yield Export(str(socket), name, size, at_hand(path) if read_only and format is DiskFormat.RAW else "")
         process.kill(grace=_END)
         if code := process.code:  # it ends with 0 when it is told to
             process.wait()

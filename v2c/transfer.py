@@ -15,13 +15,15 @@ from v2c.blocks import UNKNOWN, Block, BlockMap
 from v2c.errors import Paused
 from v2c.events import Meter
 from v2c.model import GIB, KIB, MIB, Ref
-from v2c.nbd import Client, Export
+from v2c.nbd import Client, Export, Scattered
+from v2c.rawfile import RawFile
 from v2c.throttle import Taking, Throttle
 
 __all__ = ["Block", "BlockMap", "DiskWriter", "Throttle", "TransferResult", "transfer"]
 
 REQUEST = 4 * MIB  # bytes per read; larger ones are no faster
-AHEAD = 8 * MIB  # bytes of reads on the way
+AHEAD = 8 * MIB  # bytes of reads on the way,
+READS = 16  # and how many they are at most
 GAP = 64 * KIB  # a hole shorter than a cluster of qcow2 is cheaper read than asked around
 CHECKPOINT = 30.0  # seconds between flushes of the target: what a power loss can cost
 WINDOW = 4 * GIB  # how far ahead the block map says what will be written, with one fsync
@@ -148,6 +150,12 @@ def transfer(
     return sender.run(export, below, generation, capture, size or export.size)
 
 
+def _reader(export: Export, stack: ExitStack) -> Client | RawFile:
+    if export.raw:
+        return stack.enter_context(RawFile(export))
+    return stack.enter_context(nbd.connect(export, contexts=()))
+
+
 class _Transfer:
     def __init__(
         self,
@@ -176,13 +184,13 @@ class _Transfer:
     def run(self, export: Export, below: Export | None, generation: str, capture: str, size: int) -> TransferResult:
         with ExitStack() as stack:
             contexts = (nbd.ALLOCATION, nbd.DEPTH) if below else (nbd.ALLOCATION,)
-            clients = [stack.enter_context(nbd.connect(export, contexts=contexts))]
-            self.size = max(size, clients[0].size)
-            self.patches = tails.patches(clients[0], self.size)
-            split = below is not None and nbd.DEPTH in clients[0].contexts
-            if below is not None and split:
-                clients.append(stack.enter_context(nbd.connect(below, contexts=())))
-            layout = _Layout(clients[0], split)
+            top = stack.enter_context(nbd.connect(export, contexts=contexts))
+            self.size = max(size, top.size)
+            self.patches = tails.patches(top, self.size)
+            split = below is not None and nbd.DEPTH in top.contexts
+            sources = [export, below] if below is not None and split else [export]
+            readers = [_reader(one, stack) for one in sources]
+            layout = _Layout(top, split)
 
             self.blocks.begin(capture, generation, self.chunk)
             data = array("Q", (index for index, _ in layout.chunks(self.chunk)))
@@ -192,7 +200,7 @@ class _Transfer:
             read, wipe = self._sort(data, made)
             with ThreadPoolExecutor(self.threads, "transfer") as workers, ThreadPoolExecutor(1, "checkpoint") as keeper:
                 self._workers, self._keeper = workers, workers if self.sequential else keeper
-                self._send(layout, clients, read, wipe)
+                self._send(layout, readers, read, wipe)
             self._go_on()
             position = self.blocks.position
             self.writer.flush()
@@ -217,11 +225,11 @@ class _Transfer:
         self.meter.spare(self.size - sum(map(self._length, read)))
         return read, wipe
 
-    def _send(self, layout: _Layout, clients: Sequence[Client], read: Sequence[int], wipe: Sequence[int]) -> None:
+    def _send(self, layout: _Layout, readers: Sequence[Client | RawFile], read: Sequence[int], wipe: Sequence[int]) -> None:
         """Reads in this thread, in ascending order; the workers digest and put."""
         wanted = set(read)
-        reads = 1 + AHEAD // min(self.chunk, REQUEST)
-        pipes = [client.read_into(self._requests(layout, wanted, low), reads) for low, client in enumerate(clients)]
+        pipes = [reader.read_into(self._requests(layout, wanted, low), READS, AHEAD) for low, reader in enumerate(readers)]
+        come = [0] * len(pipes)  # up to where
         order = sorted([*read, *wipe])
         planned = 0
         checkpoint = time.monotonic() + CHECKPOINT
@@ -235,8 +243,8 @@ class _Transfer:
             if index in wanted:
                 block = next(found for found in pieces if found[0] == index)
                 for low, start, end in block[1]:
-                    for _ in range(start, end, REQUEST):
-                        next(pipes[low])
+                    while come[low] < end:
+                        come[low] = next(pipes[low])
                     self.read_bytes += end - start
                 buffer = self._open.pop(index)
             else:
@@ -262,20 +270,30 @@ class _Transfer:
             self._error = self._error or error
             return self._error
 
-    def _requests(self, layout: _Layout, wanted: set[int], low: int) -> Iterator[tuple[int, memoryview]]:
-        """The reads of one connection, each into its place in the block's buffer."""
+    def _requests(self, layout: _Layout, wanted: set[int], low: int) -> Iterator[Scattered]:
+        """The reads of one reader, each into its places in the blocks' buffers. Neighbours are one read: coming back from the
+        kernel costs more than the bytes do where many threads wait for the interpreter."""
+        begin = end = 0
+        views: list[memoryview] = []
         for index, pieces in layout.chunks(self.chunk):
             if index not in wanted:
                 continue
             base = index * self.chunk
-            for source, start, end in pieces:
-                if source == low:
-                    if index not in self._open:
-                        whole = sum(e - s for _, s, e in pieces) == self.chunk
-                        self._open[index] = self._buffer(index, whole)
-                    view = memoryview(self._open[index])
-                    for at in range(start, end, REQUEST):
-                        yield at, view[at - base : min(at + REQUEST, end) - base]
+            for _, start, stop in (piece for piece in pieces if piece[0] == low):
+                if index not in self._open:
+                    whole = sum(e - s for _, s, e in pieces) == self.chunk
+                    self._open[index] = self._buffer(index, whole)
+                view = memoryview(self._open[index])
+                for at in range(start, stop, REQUEST):
+                    until = min(at + REQUEST, stop)
+                    if views and (at != end or until - begin > REQUEST):
+                        yield begin, views
+                        views = []
+                    begin = begin if views else at
+                    views.append(view[at - base : until - base])
+                    end = until
+        if views:
+            yield begin, views
 
     def _buffer(self, index: int, whole: bool) -> bytearray:
         """Room for a block; zeros where nothing will be read into it. Used again: fresh memory costs a fault per page."""

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from v2c.errors import NoSpaceError, SourceError, ToolError, V2cError
+from v2c.nbd import wire
 from v2c.nbd.handshake import shake
 from v2c.nbd.wire import (
     ALLOCATION,
@@ -56,6 +57,7 @@ __all__ = ["ALLOCATION", "DEPTH", "Client", "Export", "Extent", "connect"]
 
 _ERROR_TEXT = 1 << 13  # the protocol limits strings to 4096 bytes
 _STATUS = 8 << 20  # a million extents in one reply is more than any server sends
+Scattered = tuple[int, Sequence[memoryview]]  # where a read begins, and the buffers it fills one after the other
 _QUESTION = (1 << 32) - (1 << 16)  # bytes that one block status request may ask about
 
 
@@ -66,8 +68,8 @@ class _Pending:
     command: int
     offset: int
     length: int
-    data: bytes | None = None  # the whole answer, received in one piece
-    into: memoryview | None = None  # or put together here: the caller's buffer, or one of ours
+    data: bytes = b""  # the whole answer, received in one piece
+    into: Sequence[memoryview] = ()  # or put together here: the caller's buffers, or one of ours
     got: int = 0
     status: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     error: int = 0
@@ -115,57 +117,73 @@ class Client:
         A request may be at most 32 MiB (or the server's own maximum); 1 MiB is the fastest. Do not use the client otherwise
         before the iterator ends.
         """
-        for offset, reply in self._pipeline(((offset, length, None) for offset, length in requests), in_flight):
-            yield offset, reply.data if reply.data is not None else bytes(reply.into or b"")
+        for offset, _, data in self._pipeline(((offset, length, ()) for offset, length in requests), in_flight, _STATUS):
+            yield offset, data
 
-    def read_into(self, requests: Iterable[tuple[int, memoryview]], in_flight: int = 8) -> Iterator[int]:
-        """Like `read_many`, into buffers of the caller's, which spares a third of the processor time; yields the offsets.
+    def read_into(self, requests: Iterable[Scattered], in_flight: int = 8, ahead: int = 32 << 20) -> Iterator[int]:
+        """Like `read_many`, into buffers of the caller's, which spares a third of the processor time: a request (offset,
+        buffers) fills the buffers one after the other, and yields the offset where it ended.
 
-        The iterable is asked for a request as soon as there is room for one more on the way.
+        The iterable is asked for a request as soon as there is room for one more on the way: up to `in_flight` are, and none more
+        once they are of `ahead` bytes.
         """
-        for offset, _ in self._pipeline(((offset, len(view), view) for offset, view in requests), in_flight):
-            yield offset
+        sized = ((offset, sum(map(len, into)), into) for offset, into in requests)
+        for offset, length, _ in self._pipeline(sized, in_flight, ahead):
+            yield offset + length
 
-    def _pipeline(self, requests: Iterator[tuple[int, int, memoryview | None]], in_flight: int) -> Iterator[tuple[int, _Pending]]:
-        waiting: deque[tuple[int, int, int, memoryview | None]] = deque()
+    def _pipeline(
+        self, requests: Iterator[tuple[int, int, Sequence[memoryview]]], in_flight: int, ahead: int
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """(offset, length, data) of each request; the data is empty where it went into the caller's buffers."""
+        waiting: deque[tuple[int, int, int, Sequence[memoryview]]] = deque()
 
-        def ask(count: int) -> None:
+        def ask() -> None:
             packets = bytearray()
-            for offset, length, into in itertools.islice(requests, count):
-                self._bounds(offset, length)
-                start = offset - offset % self._block
-                end = max(offset + length, min(offset + length + -(offset + length) % self._block, self.size))
-                if end - start > self._payload:
-                    raise ToolError(f"a read of {length} bytes is longer than {self._stream.name} allows ({self._payload} bytes)")
-                if not length:  # the protocol leaves empty requests undefined
-                    self._pending[cookie := next(self._cookies)] = _Pending(CMD_READ, offset, 0, data=b"", done=True)
-                    waiting.append((cookie, offset, 0, into))
-                    continue
-                flags = CMD_FLAG_DF if self._flags & FLAG_DF and self._structured else 0
-                packet, cookie = self._request(CMD_READ, start, end - start, flags)
-                if end - start == length:
-                    self._pending[cookie].into = into
+            way = sum(length for _, _, length, _ in waiting)
+            while not waiting or (len(waiting) < in_flight and way < ahead):
+                request = next(requests, None)
+                if request is None:
+                    break
+                way += request[1]
+                packet, cookie = self._read_request(*request)
                 packets += packet
-                waiting.append((cookie, offset, length, into))
+                waiting.append((cookie, *request))
             if packets:
                 self._stream.send(packets)
 
         try:
-            ask(max(1, in_flight))
+            ask()
             while waiting:
                 cookie, offset, length, into = waiting.popleft()
                 reply = self._wait(cookie)
+                data = reply.data or b"".join(reply.into if reply.length != length or not into else ())
                 if reply.length != length:  # it was widened to the server's block size
-                    whole = reply.data if reply.data is not None else bytes(reply.into or b"")
-                    reply.data = whole[offset - reply.offset : offset - reply.offset + length]
-                    if into is not None:
-                        into[:] = reply.data
-                ask(1)
-                yield offset, reply
+                    data = data[offset - reply.offset : offset - reply.offset + length]
+                    for view in into:
+                        view[:] = data[: len(view)]
+                        data = data[len(view) :]
+                ask()
+                yield offset, length, data
         finally:
             if waiting:  # the caller gave up, or an error ended it: what still arrives belongs to nobody
                 self._stream.close()
                 self._pending.clear()
+
+    def _read_request(self, offset: int, length: int, into: Sequence[memoryview]) -> tuple[bytes, int]:
+        """(packet, cookie) of a read, widened to the server's block size."""
+        self._bounds(offset, length)
+        start = offset - offset % self._block
+        end = max(offset + length, min(offset + length + -(offset + length) % self._block, self.size))
+        if end - start > self._payload:
+            raise ToolError(f"a read of {length} bytes is longer than {self._stream.name} allows ({self._payload} bytes)")
+        if not length:  # the protocol leaves empty requests undefined
+            self._pending[cookie := next(self._cookies)] = _Pending(CMD_READ, offset, 0, done=True)
+            return b"", cookie
+        flags = CMD_FLAG_DF if self._flags & FLAG_DF and self._structured else 0
+        packet, cookie = self._request(CMD_READ, start, end - start, flags)
+        if end - start == length:
+            self._pending[cookie].into = into
+        return packet, cookie
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Writes `data` at `offset`. Harmless twice. NoSpaceError when there is no room for it."""
@@ -353,16 +371,16 @@ class Client:
         outside = offset < reply.offset or offset + length > reply.offset + reply.length
         if outside or reply.got > reply.length or (not length and reply.length):
             raise self._stream.wrong(f"bytes {offset} to {offset + length} for a read of {reply.length} at {reply.offset}")
-        if reply.into is None and length == reply.length:
+        if not reply.into and length == reply.length:
             reply.data = bytes(length) if hole else self._stream.read(length)
             return
-        if reply.into is None:
-            reply.into = memoryview(bytearray(reply.length))
-        view = reply.into[offset - reply.offset : offset - reply.offset + length]
-        if hole:
-            view[:] = bytes(length)
-        else:
-            self._stream.read_into(view)
+        if not reply.into:
+            reply.into = [memoryview(bytearray(reply.length))]
+        views = list(wire.cut(reply.into, offset - reply.offset, length))
+        if not hole:
+            self._stream.read_into(views)
+        for view in views if hole else ():
+            view[:] = bytes(len(view))
 
 
 def connect(export: Export, *, contexts: Sequence[str] = (ALLOCATION,)) -> Client:

@@ -5,6 +5,7 @@ https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
 
 import socket
 import struct
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -54,11 +55,13 @@ ERRORS = {  # what they mean to a reader
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """An NBD export on a UNIX socket: `size` in bytes. A value: it says where, it holds nothing open."""
+    """An NBD export on a UNIX socket: `size` in bytes. A value: it says where, it holds nothing open. `raw`: the file whose bytes
+    are the export's, one by one, where there is such a file."""
 
     socket: str
     name: str
     size: int
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,17 @@ class Extent:
     offset: int
     length: int
     data: bool
+
+
+def cut(views: Sequence[memoryview], start: int, length: int | None = None) -> Iterator[memoryview]:
+    """The bytes `start` to `start + length` of buffers that lie one after the other, or all from `start` on."""
+    left = sum(map(len, views)) - start if length is None else length
+    for view in views:
+        part = view[start : start + left]
+        start = max(0, start - len(view))
+        left -= len(part)
+        if part:
+            yield part
 
 
 class Stream:
@@ -126,19 +140,19 @@ class Stream:
             raise self._lost("it was closed")
         whole = bytearray(count)
         whole[: len(data)] = data
-        self.read_into(memoryview(whole)[len(data) :])
+        self.read_into([memoryview(whole)[len(data) :]])
         return bytes(whole)
 
-    def read_into(self, view: memoryview) -> None:
-        """Fills the view."""
-        while view:
+    def read_into(self, views: Sequence[memoryview]) -> None:
+        """Fills the views, one after the other; in one call of the kernel whenever it has all of it."""
+        while views:
             try:
-                got = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
+                got = self._socket.recvmsg_into(views, 0, socket.MSG_WAITALL)[0]
             except OSError as error:
                 raise self._lost(error) from error
             if not got:
                 raise self._lost("it was closed")
-            view = view[got:]
+            views = list(cut(views, got))
 
     def _lost(self, error: object) -> ToolError:
         silent = isinstance(error, BlockingIOError)

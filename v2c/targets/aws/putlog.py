@@ -72,8 +72,8 @@ class PutLog:
     def add(self, index: int, digest: bytes) -> None:
         """The snapshot holds the block."""
         body = _BODY.pack(index, digest)
+        self._write(body + zlib.crc32(body).to_bytes(4, "big"))  # without the lock, as in blocks.py
         with self._lock:
-            self._write(body + zlib.crc32(body).to_bytes(4, "big"))
             self._mark(index)
 
     def __contains__(self, index: int) -> bool:
