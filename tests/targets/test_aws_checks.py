@@ -1,5 +1,6 @@
 """What `check` finds before a byte moves, what a test's place looks like, and how locators are read."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -145,6 +146,10 @@ def test_quotas(cloud: AwsEmulator) -> None:
     cloud.cloud.quotas |= {"L-1216C47A": 1.0, "L-94D7AB7D": 0.0}
     wrong = blockers(aws, plan(aws))
     assert "may run 1 processors" in wrong["aws.vcpu-quota"] and "at most 0" in wrong["aws.pending-snapshots"]
+    cloud.cloud.quotas |= {"L-7A658B76": 0.0}
+    told = blockers(aws, plan(aws))["aws.storage-quota"]
+    assert re.search(r"0 TiB of gp3 volumes; 0 GiB are there, and \S+ needs 1 GiB, and 1 GiB for a test", told)
+    assert "aws.storage-quota" not in blockers(target(cloud, "&volume-type=gp2"), plan(aws))
     assert [code_of(kind) for kind in ("c5.large", "g4dn.xlarge", "p4d.24xlarge", "inf1.xlarge", "i3.large", "vt1.3xlarge")] == [
         "L-1216C47A",
         "L-DB2E81BA",

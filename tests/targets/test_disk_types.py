@@ -16,13 +16,15 @@ from target_contract import CAPS, JOB, TargetContract
 
 from v2c.emulators.gcp import GcpEmulator, open_emulator
 from v2c.emulators.machines import Hardware
+from v2c.errors import TargetError
 from v2c.events import Meter
 from v2c.journal import MemoryJournal
-from v2c.model import GIB, MIB, DiskPlan, Level, Placement, Plan, Ref
+from v2c.model import GIB, MIB, Caps, DiskPlan, Firmware, KernelCaps, Level, Placement, Plan, Ref
 from v2c.targets import Target
 
 pytestmark = pytest.mark.tool
 REAL = Placement(isolated=False, cutover=True)
+NEWEST = Caps(Firmware.UEFI, kernels=(KernelCaps("6.1.0", ("nvme", "gve", "virtio_net", "virtio_scsi")),))
 Kinds = Sequence[tuple[str, int, int]]  # by disk: type, operations per second, MiB/s
 
 
@@ -54,11 +56,11 @@ def told(target: Target, kinds: Kinds, gib: int = 0, level: Level = Level.BLOCKE
     return [(f.subject, f.text) for f in target.check(typed(target, kinds, gib)) if f.level is level]
 
 
-def launched(target: Target, kinds: Kinds, test: bool = False) -> tuple[Plan, Ref, MemoryJournal]:
+def launched(target: Target, kinds: Kinds, test: bool = False, caps: Caps = CAPS) -> tuple[Plan, Ref, MemoryJournal]:
     journal, plan = MemoryJournal(JOB), typed(target, kinds)
     list(target.reserve(plan, journal))
     disks = [Suite().disk(target, plan, journal, number) for number in range(len(kinds))]
-    image = target.register(plan, disks, CAPS, journal)
+    image = target.register(plan, disks, caps, journal)
     return plan, target.launch(plan, image, Placement() if test else REAL, journal, Meter()), journal
 
 
@@ -165,6 +167,26 @@ def test_gcp_tells_what_no_disk_is(double: GcpEmulator) -> None:
     double.compute.limits |= {"SSD_TOTAL_GB": 10.0, "HDB_TOTAL_GB": 10.0}
     assert told(target, [("pd-ssd", 0, 0), ("hyperdisk-balanced", 0, 0)]) == [], "each against its own quota"
     assert [subject for subject, _ in told(target, [("pd-ssd", 0, 0), ("pd-balanced", 0, 0)])] == ["SSD_TOTAL_GB"]
+
+
+def test_gcp_disks_are_such_as_the_series_runs_on(double: GcpEmulator) -> None:
+    newest = target_at(double, "&type=n4-standard-2")
+    assert [disk.type for disk in typed(newest, [("", 0, 0)]).disks] == ["hyperdisk-balanced"]
+    assert told(newest, [("", 0, 0), ("hyperdisk-balanced", 3000, 200)]) == []
+    assert told(newest, [("pd-ssd", 0, 0)]) == [("pd-ssd", "machines of the series n4 run on no disks of the type pd-ssd")]
+    named = target_at(double, "&type=n4-standard-2&disk-type=pd-balanced")
+    assert [subject for subject, _ in told(named, [("", 0, 0)])] == ["pd-balanced"], "what was asked for is not changed"
+    third = target_at(double, "&type=c3-standard-4")
+    assert [disk.type for disk in typed(third, [("", 0, 0)]).disks] == ["pd-balanced"]
+    assert [subject for subject, _ in told(third, [("pd-standard", 0, 0), ("pd-ssd", 0, 0)])] == ["pd-standard"]
+    assert [subject for subject, _ in told(target_at(double), [("pd-standard", 0, 0)])] == []
+
+
+def test_gcp_refuses_a_disk_that_its_series_does_not_run_on(double: GcpEmulator) -> None:
+    """What `check` tells beforehand, as Google tells it when all is uploaded."""
+    with pytest.raises(TargetError, match=r"\[pd-ssd, n4-standard-2\] features are not compatible"):
+        launched(target_at(double, "&type=n4-standard-2"), [("pd-ssd", 0, 0)], caps=NEWEST)
+    assert not [key for key, _ in double.store.under("zones/") if "/instances/" in key]
 
 
 # ---- Azure -----------------------------------------------------------------------------------------------------------------

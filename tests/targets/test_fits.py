@@ -21,7 +21,7 @@ from v2c.emulators.gcp.usage import used as gcp_used
 from v2c.emulators.machines import Hardware
 from v2c.events import Meter
 from v2c.journal import MemoryJournal
-from v2c.model import MIB, Finding, Level, Nic, Placement, Plan
+from v2c.model import GIB, MIB, Finding, Level, Nic, Placement, Plan
 from v2c.targets import Counted, Target, open_target, together
 
 pytestmark = pytest.mark.tool
@@ -59,6 +59,31 @@ def test_aws_processors(tmp_path: Path) -> None:
         double.cloud.quotas["L-1216C47A"] = 4.0
         other = [replace(plan, instance_type="no.such") for plan in plans]
         assert "together have 6" in fits(target, other)["L-1216C47A"], "a type that AWS does not know counts as the machine"
+
+
+def test_aws_storage(tmp_path: Path) -> None:
+    with aws_places() as places:
+        double, target = places[tmp_path], places.target(tmp_path)
+        plans = going(target, double.locator, "a", "b", "c")
+        large = [replace(plan, disks=(replace(plan.disks[0], target_size=500 * GIB),)) for plan in plans]
+        double.cloud.quotas["L-7A658B76"] = 1.5
+        assert alone(target, large) == [] and fits(target, large[:2]) == {}, "two, and one test at a time: 1500 of 1536 GiB"
+        told = "1.5 TiB of gp3 volumes; 0 GiB are there, and the 3 machines together need 1500 GiB, and 500 GiB for a test"
+        assert fits(target, large) == {"L-7A658B76": f"the account may have {told}"}
+        mixed = [*large[:2], replace(large[2], disks=(replace(large[2].disks[0], type="gp2"),))]
+        assert fits(target, mixed) == {}, "each type has its own"
+
+
+def test_aws_storage_of_what_runs_is_not_counted_twice(tmp_path: Path) -> None:
+    with aws_places() as places:
+        double, target = places[tmp_path], places.target(tmp_path)
+        moved, plans, _ = cut_over(target, double.locator)
+        ((_, volume),) = double.cloud.store.all("volumes")
+        assert volume["Size"] == 1
+        double.cloud.quotas["L-7A658B76"] = 2 / 1024
+        assert fits(target, [moved]) == {}
+        other = replace(plans[1], disks=moved.disks)
+        assert "1 GiB are there, and b needs 1 GiB" in fits(target, [other])["L-7A658B76"].replace(other.machine.name, "b")
 
 
 def cut_over(target: Target, locator: str, nics: int = 1) -> tuple[Plan, list[Plan], MemoryJournal]:
@@ -156,8 +181,8 @@ def test_aws_asks_an_account_once_for_all(tmp_path: Path) -> None:
                     assert alone(target, [plan]) == []
             return len(list(double.requests))
 
-        one, many = calls(1), calls(11)
-        assert one > 30 and many - one == 10, "a machine costs one call: whose its image's name is"
+        two, many = calls(2), calls(12)
+        assert two > 30 and many - two == 10, "a machine costs one call: whose its image's name is"
 
 
 # ---- Google Cloud ----------------------------------------------------------------------------------------------------------

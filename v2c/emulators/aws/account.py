@@ -16,10 +16,17 @@ QUOTAS = {
     ("ebs", "L-94D7AB7D"): ("Pending snapshots", float(PENDING)),
     ("ebs", "L-309BACF6"): ("Snapshots per Region", 100000.0),
     ("ebs", "L-7A658B76"): ("Storage for General Purpose SSD (gp3) volumes, in TiB", 50.0),
+    ("ebs", "L-D18FCD1D"): ("Storage for General Purpose SSD (gp2) volumes, in TiB", 50.0),
+    ("ebs", "L-FD252861"): ("Storage for Provisioned IOPS SSD (io1) volumes, in TiB", 50.0),
+    ("ebs", "L-09BD8365"): ("Storage for Provisioned IOPS SSD (io2) volumes, in TiB", 20.0),
+    ("ebs", "L-82ACEF56"): ("Storage for Throughput Optimized HDD (st1) volumes, in TiB", 50.0),
+    ("ebs", "L-17AF77E8"): ("Storage for Cold HDD (sc1) volumes, in TiB", 50.0),
+    ("ebs", "L-9CF3C2EB"): ("Storage for Magnetic (standard) volumes, in TiB", 50.0),
 }
 _VOLUME = {
     "volume-id": lambda v: [v["VolumeId"]],
     "status": lambda v: [v["State"]],
+    "volume-type": lambda v: [v["VolumeType"]],
     "attachment.instance-id": lambda v: [a["InstanceId"] for a in v["Attachments"]],
 }
 _RESERVATION = {"state": lambda r: [r["State"]], "instance-type": lambda r: [r["InstanceType"]]}

@@ -7,7 +7,7 @@ from v2c.emulators.gcp.cards import Cards
 from v2c.emulators.gcp.compute import Compute
 from v2c.emulators.gcp.operations import Failed
 from v2c.emulators.gcp.store import Refusal, Thing
-from v2c.emulators.gcp.usage import DISK_TYPES, PROVISIONED, counts, used
+from v2c.emulators.gcp.usage import DISK_TYPES, PROVISIONED, TAKES, counts, used
 from v2c.emulators.machines import Hardware, Machines
 from v2c.model import MIB, Firmware
 
@@ -107,6 +107,9 @@ class Instances:
                 things[key] = disk = self.compute.made(key, body, kind="compute#disk", status="CREATING")
             made.append(key)
             self.compute.fill(disk, self.compute.key(params["sourceImage"], "global"), int(params.get("diskSizeGb", 0)))
+        machine, kind = (thing.rsplit("/", 1)[1] for thing in (instance["machineType"], disk["type"]))
+        if not kind.startswith(TAKES.get(machine.partition("-")[0], ("",))):
+            raise Failed("UNSUPPORTED_OPERATION", f"[{kind}, {machine}] features are not compatible for creating instance.")
         with self.store.changing():
             disk["users"] = [instance["selfLink"]]
         features = {"guestOsFeatures": disk.get("guestOsFeatures", [])}

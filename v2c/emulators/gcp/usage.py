@@ -13,7 +13,9 @@ TYPES = (  # name, processors, MiB, shared: some that are there in every region 
     ("n2-standard-8", 8, 32768, False),
     ("n2-highmem-8", 8, 65536, False),
     ("c3-standard-4", 4, 16384, False),
+    ("n4-standard-2", 2, 8192, False),
 )
+TAKES = {"c3": ("pd-balanced", "pd-ssd", "hyperdisk-"), "n4": ("hyperdisk-",)}  # which disks a series runs on; others on all
 LIMITS = {"CPUS": 24.0, "N2_CPUS": 24.0, "C3_CPUS": 24.0, "INSTANCES": 24.0, "DISKS_TOTAL_GB": 4096.0, "SSD_TOTAL_GB": 500.0}
 LIMITS |= {"HDB_TOTAL_GB": 500.0, "HDT_TOTAL_GB": 4096.0}
 LIMITS_PROJECT = {"IMAGES": 100.0, "NETWORKS": 5.0, "FIREWALLS": 100.0, "CPUS_ALL_REGIONS": 32.0}

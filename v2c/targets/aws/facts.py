@@ -52,10 +52,11 @@ class Ebs(_Strict):
 
 
 class Quota(_Strict):
-    """Codes of quotas; those of vCPUs by the first letters of the instance type."""
+    """Codes of quotas; those of vCPUs by the first letters of the instance type, those of storage by the volume type."""
 
     pending_snapshots: str
     vcpus: dict[str, str]
+    volumes: dict[str, str]
 
 
 class Types(_Strict):

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from v2c.model import Finding, Level, Plan
+from v2c.model import GIB, Finding, Level, Plan
 from v2c.targets.aws import cards, names
 from v2c.targets.aws.facts import api
 from v2c.targets.aws.launch import Instances
@@ -124,9 +124,32 @@ def addresses(session: Session, going: Sequence[Going]) -> Iterator[Finding]:
             yield _blocker("aws.addresses", id, text, "free some, or name another subnet with ?subnet=")
 
 
+def storage(session: Session, going: Sequence[Going]) -> Iterator[Finding]:
+    """Storage by volume type: what there is, the machines', and that of a test, as in `addresses`."""
+    wanted, tests, jobs = Counter[str](), Counter[str](), {plan.job for _, plan in going}
+    for options, plan in going:
+        own = Counter[str]()
+        for disk in plan.disks:
+            own[disk.type or options.volume_type] += -(-disk.target_size // GIB)
+        wanted += own
+        tests |= own  # of each type the largest
+    for kind, code in api().quota.volumes.items():
+        if not wanted[kind] or (limit := limit_of(session, "ebs", code)) is None:
+            continue
+        found = session.pages("ec2", "describe_volumes", "Volumes", Filters=[{"Name": "volume-type", "Values": [kind]}])
+        there = sum(int(volume["Size"]) for volume in found if names.tagged(volume).get(names.TAG) not in jobs)
+        if there + wanted[kind] + tests[kind] > limit * 1024:
+            who = f"the {len(going)} machines together need" if len(going) > 1 else f"{going[0][1].machine.name} needs"
+            text = (
+                f"the account may have {limit:g} TiB of {kind} volumes; {there} GiB are there, and "
+                f"{who} {wanted[kind]} GiB, and {tests[kind]} GiB for a test"
+            )
+            yield _blocker("aws.storage-quota", code, text, f"ask AWS to raise the quota {code}, or remove volumes")
+
+
 def fits(session: Session, going: Sequence[Going]) -> Iterator[Finding]:
     """Whether all of them fit together. Who nobody is logged in as, or what cannot be asked, `check` tells."""
-    for ask in (processors, addresses):
+    for ask in (processors, addresses, storage):
         try:
             yield from ask(session, going)
         except ApiError as error:
@@ -135,8 +158,9 @@ def fits(session: Session, going: Sequence[Going]) -> Iterator[Finding]:
 
 
 def quota(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:
-    """The same for one machine, as `check` asks."""
-    return processors(session, [(options, plan)])
+    """The same for one machine, as `check` asks; `addresses` are asked for with the cards."""
+    yield from processors(session, [(options, plan)])
+    yield from storage(session, [(options, plan)])
 
 
 def pending(session: Session, options: Options, instances: Instances, plan: Plan) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Google Cloud: disks through Cloud Storage into images, and instances of Compute Engine.
 
-    gcp:PROJECT/ZONE[?bucket=NAME&network=NAME&subnet=NAME[,NAME]&type=NAME&disk-type=pd-balanced&service-account=EMAIL
+    gcp:PROJECT/ZONE[?bucket=NAME&network=NAME&subnet=NAME[,NAME]&type=NAME&disk-type=NAME&service-account=EMAIL
                      &reserve=HOURS&name=INSTANCE&license=PATH&kms=KEY&secure-boot=yes&private-ip=ADDRESS[,ADDRESS]
                      &compute-endpoint=URL&storage-endpoint=URL]
 
@@ -22,7 +22,7 @@ from v2c.journal import Journal
 from v2c.model import Caps, Disk, Finding, Firmware, Observation, Placement, Plan, Ref
 from v2c.targets import TargetFeatures, Tell
 from v2c.targets.gcp import cards, check, names, quotas, read
-from v2c.targets.gcp.catalogue import offers
+from v2c.targets.gcp.catalogue import catalogue, offers
 from v2c.targets.gcp.launch import CAPACITY, Launcher
 from v2c.targets.gcp.place import Place
 from v2c.targets.gcp.session import OPERATION_S, ApiError, failures, refused
@@ -64,16 +64,18 @@ class GcpTarget:
 
     def size(self, plan: Plan) -> Plan:
         """The type named in the locator, else the smallest that holds the machine, of the series that every guest drives."""
-        plan = plan.typed(self.place.disk_type)
-        if self.place.type:
-            return replace(plan, instance_type=self.place.type)
+        type = self.place.type or self._fitting(plan)
+        plan = plan.typed(self.place.disk_type or catalogue().series_of(type).disk_type)
+        return replace(plan, instance_type=type) if type else plan
+
+    def _fitting(self, plan: Plan) -> str:
         firmware = plan.machine.firmware or plan.needs.firmware
         try:
             with self.place.telling("the types cannot be listed"):
                 chosen = sizing.choose(plan.machine, firmware, offers(self.place.session, self.place.zone))
         except TargetError:
-            return plan  # check tells why nobody could be asked
-        return replace(plan, instance_type=chosen.name if chosen else "")
+            return ""  # check tells why nobody could be asked
+        return chosen.name if chosen else ""
 
     def check(self, plan: Plan) -> Iterator[Finding]:
         return check.findings(self.place, plan if plan.instance_type else self.size(plan))

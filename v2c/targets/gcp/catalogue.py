@@ -11,6 +11,8 @@ from v2c.model import Caps
 from v2c.sizing import Offer
 from v2c.targets.gcp.session import Session
 
+USUAL = ("pd-balanced", "hyperdisk-balanced")  # disk types for servers in general, the first that a series takes
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -18,13 +20,24 @@ class _Strict(BaseModel):
 
 class Series(_Strict):
     """A machine series: `gvnic`: its only network card; `nvme`: how it shows disks; `advised`: chosen without being named;
-    `quota`: what its processors count against, empty: a quota that regions.get does not tell."""
+    `quota`: what its processors count against, empty: a quota that regions.get does not tell; `disks`: how the names of the
+    disk types begin that it takes."""
 
     name: str
     gvnic: bool = False
     nvme: bool = False
     advised: bool = False
     quota: str = ""
+    disks: tuple[str, ...] = Field(default=("",), strict=False)
+
+    @property
+    def disk_type(self) -> str:
+        """What its disks are when nobody says more."""
+        return next((usual for usual in USUAL if self.takes(usual)), USUAL[0])
+
+    def takes(self, disk_type: str) -> bool:
+        """Whether its instances run on disks of that type."""
+        return disk_type.startswith(self.disks)
 
     def lacking(self, caps: Caps) -> str:
         """Which driver the guest lacks for it; empty: none."""

@@ -114,7 +114,13 @@ def _type(place: Place, plan: Plan) -> Iterator[Finding]:
 
 def _disk_types(place: Place, plan: Plan) -> Iterator[Finding]:
     """Whether the zone has them, and they hold the disks; `validDiskSize` of diskTypes.get is written "10GB-65536GB"."""
+    series = catalogue().series_of(plan.instance_type)
     for type in dict.fromkeys(place.type_of(disk) for disk in plan.disks):
+        if not series.takes(type):
+            text = f"machines of the series {series.name} run on no disks of the type {type}"
+            fit = ", ".join(f"{begin}*" if begin.endswith("-") else begin for begin in series.disks)
+            remedy = f"choose {fit} (?disk-type=, or type in the manifest), or another machine type"
+            yield _blocker("gcp.disk-type", type, text, remedy)
         if (told := place.look(place.in_zone("diskTypes", type))) is None:
             text = f"the zone {place.zone} has no disks of the type {type}"
             yield _blocker("gcp.disk-type", type, text, "see: gcloud compute disk-types list")

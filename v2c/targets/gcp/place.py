@@ -11,6 +11,7 @@ from v2c.errors import TargetError, UsageError
 from v2c.model import GIB, DiskPlan, Plan
 from v2c.targets import percard, together
 from v2c.targets.gcp import names
+from v2c.targets.gcp.catalogue import catalogue
 from v2c.targets.gcp.session import ApiError, Endpoints, Session, failures, refused
 
 KNOWN = (
@@ -36,7 +37,7 @@ class Place:
     network: str = "default"
     subnet: str = ""
     type: str = ""
-    disk_type: str = "pd-balanced"
+    disk_type: str = ""
     account: str = ""
     reserve_hours: int = 0
     name: str = ""
@@ -71,7 +72,7 @@ class Place:
             network=options.get("network", "default"),
             subnet=options.get("subnet", ""),
             type=options.get("type", ""),
-            disk_type=options.get("disk-type", "pd-balanced"),
+            disk_type=options.get("disk-type", ""),
             account=options.get("service-account", ""),
             reserve_hours=int(hours),
             name=options.get("name", ""),
@@ -94,8 +95,8 @@ class Place:
         return self.bucket or names.bucket(self.project, job)
 
     def type_of(self, disk: DiskPlan) -> str:
-        """The type that a disk of an instance gets: its own, or the locator's."""
-        return disk.type or self.disk_type
+        """The type that a disk of an instance gets: its own, or the locator's, or what is usual with the machine's type."""
+        return disk.type or self.disk_type or catalogue().series_of(self.type).disk_type
 
     def in_zone(self, kind: str, name: str = "") -> str:
         return f"zones/{self.zone}/{kind}/{name}".rstrip("/")
