@@ -88,6 +88,33 @@ def test_a_transfer_reads_the_file(tmp_path: Path) -> None:
     assert sum(disk.reads[: len(content) // 512 - 40]) == 0  # the server was asked for the partition table's sectors only
 
 
+@pytest.mark.tool
+def test_an_overlay_above_it_is_asked_of_its_server(tmp_path: Path) -> None:
+    """Blocks of both: some bytes of a block from the overlay, the others from the file."""
+    content = bytearray(make(9, chunks=600))
+    raw, overlay = tmp_path / "disk.raw", tmp_path / "o.qcow2"
+    raw.write_bytes(content)
+    qemu.create(overlay, DiskFormat.QCOW2, len(content))
+    chance = random.Random(9)
+    with qemu.serve(raw, DiskFormat.RAW, socket=tmp_path / "below", name="b") as below:
+        writing = qemu.serve(overlay, DiskFormat.QCOW2, socket=tmp_path / "w", read_only=False, backing=below)
+        with writing as top, nbd.connect(top) as client:
+            for _ in range(12):
+                at, data = chance.randrange(len(content) - 80 * KIB), chance.randbytes(chance.randrange(1, 80 * KIB))
+                client.pwrite(at, data)
+                content[at : at + len(data)] = data
+            client.flush()
+        with (
+            qemu.serve(overlay, DiskFormat.QCOW2, socket=tmp_path / "r", backing=below, depth=True, name="o") as top,
+            BlockMap.open(tmp_path / "map") as blocks,
+        ):
+            shelf = Shelf(64 * KIB * 3)
+            result = transfer(top, shelf, blocks, generation="g", capture="c", parallel=4, below=below)
+    assert shelf.content(len(content)) == content
+    assert result.digest == fingerprint(bytes(content), shelf.chunk)
+    assert raw.read_bytes() != content, "the source is what it was"
+
+
 def test_a_file_that_became_shorter_is_an_error_and_no_zeros(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(os.urandom(MIB))
