@@ -126,6 +126,11 @@ def test_an_image_of_other_volumes_is_made_anew(tmp_path: Path) -> None:
         other = replace(plan, disks=(replace(plan.disks[0], iops=4000),))
         second = target.register(other, disks, CAPS, journal)
         assert second != first and journal.refs("image") == [second]
+        faster, usual = (replace(plan, disks=(replace(plan.disks[0], type="gp3", iops=iops),)) for iops in (4000, 0))
+        third = target.register(faster, disks, CAPS, journal)
+        fourth = target.register(usual, disks, CAPS, journal)
+        assert fourth not in (second, third) and journal.refs("image") == [fourth], "nobody asks for more any longer"
+        assert target.register(usual, disks, CAPS, journal) == fourth
 
 
 def test_aws_takes_what_is_right(tmp_path: Path) -> None:

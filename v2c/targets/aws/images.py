@@ -117,7 +117,7 @@ def _ref(image: str, job: str) -> Ref:
 
 def _same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether an image is of these snapshots, and its volumes are as asked for; what AWS does not tell of them is taken to be."""
-    there, asked = _volumes(found), _volumes(wanted)
+    there, asked = _volumes(found), {id: volumes.unsaid(ebs) for id, ebs in _volumes(wanted).items()}
     told = ("VolumeType", "Iops", "Throughput")
     return there.keys() == asked.keys() and all(
         there[id].get(name, ebs[name]) == ebs[name] for id, ebs in asked.items() for name in told if name in ebs

@@ -1,6 +1,6 @@
 """Volumes: of which type each disk becomes, what of it is provisioned, and whether AWS has such a one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from v2c.model import GIB, DiskPlan, Finding, Level, Plan
@@ -9,13 +9,19 @@ from v2c.targets.aws.facts import VolumeType, api
 from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import Session
 
-GP3_IOPS = 3000  # what one has unasked
+GP3_IOPS, GP3_THROUGHPUT = 3000, 125  # what one has unasked
 
 
 def asked(options: Options, disk: DiskPlan) -> dict[str, Any]:
     """What a request says of the volume, beside where it comes from."""
     told: dict[str, Any] = {"VolumeType": disk.type or options.volume_type}
     return told | ({"Iops": disk.iops} if disk.iops else {}) | ({"Throughput": disk.throughput} if disk.throughput else {})
+
+
+def unsaid(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """A volume of a request with what AWS gives it unasked."""
+    usual = {"Iops": GP3_IOPS, "Throughput": GP3_THROUGHPUT} if volume.get("VolumeType") == "gp3" else {}
+    return {**usual, **volume}
 
 
 def check(session: Session, options: Options, instances: object, plan: Plan) -> Iterator[Finding]:
