@@ -129,3 +129,14 @@ def test_a_file_that_cannot_be_opened_or_read_is_told(tmp_path: Path) -> None:
         pass
     with RawFile(Export("", "d", 1, str(tmp_path))) as folder, pytest.raises(SourceError, match="at byte 0: Is a directory"):
         taken(folder, [(0, 512)])
+
+
+def test_small_blocks_are_not_more_than_the_kernel_takes_at_once(tmp_path: Path) -> None:
+    content = os.urandom(2 * MIB)
+    disk, shelf = Disk(content), Shelf(512)
+    (tmp_path / "disk.raw").write_bytes(content)
+    with nbdserver.serve(disk, tmp_path / "s", "d") as export:
+        for number, raw in enumerate(("", str(tmp_path / "disk.raw"))):
+            with BlockMap.open(tmp_path / f"map{number}") as blocks:
+                transfer(replace(export, raw=raw), shelf, blocks, generation="g", capture="c", parallel=2)
+            assert shelf.content(len(content)) == content

@@ -18,9 +18,8 @@ ELSEWHERE = ("nfs", "cifs", "smb", "ceph", "9p", "afs", "glusterfs", "lustre", "
 def at_hand(path: Path) -> str:
     """The file as `Export.raw`; empty where its file system lies behind a network or a program: a read that waits for those can
     neither be stopped nor given up, the silence of a server of ours can."""
-    return (
-        "" if _type(path.stat().st_dev, Path("/proc/self/mountinfo").read_text()).startswith(ELSEWHERE) else str(path.absolute())
-    )
+    type = _type(path.stat().st_dev, Path("/proc/self/mountinfo").read_text())
+    return "" if type.startswith(ELSEWHERE) else str(path.absolute())
 
 
 def _type(device: int, mounts: str) -> str:

@@ -24,6 +24,7 @@ __all__ = ["Block", "BlockMap", "DiskWriter", "Throttle", "TransferResult", "tra
 REQUEST = 4 * MIB  # bytes per read; larger ones are no faster
 AHEAD = 8 * MIB  # bytes of reads on the way,
 READS = 16  # and how many they are at most
+VIEWS = 512  # buffers of a read; the kernel takes 1024
 GAP = 64 * KIB  # a hole shorter than a cluster of qcow2 is cheaper read than asked around
 CHECKPOINT = 30.0  # seconds between flushes of the target: what a power loss can cost
 WINDOW = 4 * GIB  # how far ahead the block map says what will be written, with one fsync
@@ -286,7 +287,7 @@ class _Transfer:
                 view = memoryview(self._open[index])
                 for at in range(start, stop, REQUEST):
                     until = min(at + REQUEST, stop)
-                    if views and (at != end or until - begin > REQUEST):
+                    if views and (at != end or until - begin > REQUEST or len(views) == VIEWS):
                         yield begin, views
                         views = []
                     begin = begin if views else at

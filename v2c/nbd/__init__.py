@@ -53,12 +53,14 @@ from v2c.nbd.wire import (
     Stream,
 )
 
-__all__ = ["ALLOCATION", "DEPTH", "Client", "Export", "Extent", "connect"]
+__all__ = ["ALLOCATION", "DEPTH", "Client", "Export", "Extent", "Scattered", "connect"]
 
 _ERROR_TEXT = 1 << 13  # the protocol limits strings to 4096 bytes
 _STATUS = 8 << 20  # a million extents in one reply is more than any server sends
-Scattered = tuple[int, Sequence[memoryview]]  # where a read begins, and the buffers it fills one after the other
 _QUESTION = (1 << 32) - (1 << 16)  # bytes that one block status request may ask about
+_AHEAD = 32 << 20  # bytes of reads on the way
+
+Scattered = tuple[int, Sequence[memoryview]]  # where a read begins, and the buffers (at most 1024) it fills one after the other
 
 
 @dataclass(slots=True)
@@ -117,10 +119,10 @@ class Client:
         A request may be at most 32 MiB (or the server's own maximum); 1 MiB is the fastest. Do not use the client otherwise
         before the iterator ends.
         """
-        for offset, _, data in self._pipeline(((offset, length, ()) for offset, length in requests), in_flight, _STATUS):
+        for offset, _, data in self._pipeline(((offset, length, ()) for offset, length in requests), in_flight, _AHEAD):
             yield offset, data
 
-    def read_into(self, requests: Iterable[Scattered], in_flight: int = 8, ahead: int = 32 << 20) -> Iterator[int]:
+    def read_into(self, requests: Iterable[Scattered], in_flight: int = 8, ahead: int = _AHEAD) -> Iterator[int]:
         """Like `read_many`, into buffers of the caller's, which spares a third of the processor time: a request (offset,
         buffers) fills the buffers one after the other, and yields the offset where it ended.
 
