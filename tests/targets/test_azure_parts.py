@@ -95,8 +95,10 @@ def test_names_fit_azure_whatever_the_machine_is_called() -> None:
 )
 def test_the_smallest_advised_size_is_chosen(emulator: AzureEmulator, plan: Plan, size: str) -> None:
     assert at(emulator).size(plan).instance_type == size
-    assert at(emulator, "&size=Standard_E2s_v5").size(plan).instance_type == "Standard_E2s_v5"
-    assert sum(r.operation == "skus.list" for r in emulator.requests) == 1
+    named = at(emulator, "&size=Standard_E2s_v5")
+    assert {named.size(plan).instance_type for _ in range(2)} == {"Standard_E2s_v5"}
+    list(named.check(named.size(plan)))
+    assert sum(r.operation == "skus.list" for r in emulator.requests) == 2, "once each"
 
 
 # ---- what stands in the way ------------------------------------------------------------------------------------------------
@@ -256,6 +258,8 @@ def test_a_guest_that_boots_otherwise_than_its_disk_was_made(emulator: AzureEmul
 @pytest.mark.tool
 def test_nvme_is_for_guests_that_can(emulator: AzureEmulator, tmp_path: Path) -> None:
     target, plan, journal = at(emulator, "&size=Standard_D2s_v6"), planned(24, firmware=Firmware.UEFI), MemoryJournal(JOB)
+    assert target.size(plan).needs == plan.needs.driving("nvme"), "its repair puts it in, or refuses, before a byte moves"
+    assert at(emulator, "&size=Standard_D2s_v5").size(plan).needs == plan.needs
     unable = replace(CAPS, firmware=Firmware.UEFI)
     image = registered(target, plan, journal, tmp_path, unable)
     with pytest.raises(TargetError, match="shows its disks as NVMe, and the guest cannot boot from that"):

@@ -190,6 +190,14 @@ def test_features_are_what_the_guest_drives(double: GcpEmulator) -> None:
 
 
 @pytest.mark.tool
+def test_what_a_series_has_is_asked_of_the_guest_before_a_byte_moves(double: GcpEmulator) -> None:
+    """Its repair puts the drivers in, and refuses a guest that has none."""
+    usual, third = (target_at(double, f"&type={type}").size(plan()).needs for type in ("n2-standard-2", "c3-standard-4"))
+    assert usual == plan().needs
+    assert third.initramfs_required == (*usual.initramfs_required, "gve", "nvme")
+    assert third.driving("nvme") == third
+
+
 def test_a_type_that_the_guest_cannot_drive_is_refused(double: GcpEmulator) -> None:
     target, journal = target_at(double, "&type=c3-standard-4"), MemoryJournal(JOB)
     mine = target.size(plan())

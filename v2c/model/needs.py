@@ -1,6 +1,6 @@
 """What a guest must be able to do where it goes. The fixes read this and nothing about any cloud."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v2c.model.machine import Firmware
 
@@ -43,12 +43,12 @@ class ProbeNeed:
 class Needs:
     """All that the repaired guest must have or lose.
 
-    `initramfs_required`: module names the image must hold (or the kernel has built in), else the machine cannot find its
-    root disk. `initramfs_wanted`: put in where the kernel has them. `modules_present`: must exist for the running kernel
-    (a NIC driver). `kernel_add` / `kernel_remove`: words of the kernel command line (`remove` matches "quiet" or "rd.x=").
-    `consoles`: in order, the last one is /dev/console. `datasources`: cloud-init's list; empty leaves cloud-init alone.
-    `staying`: device names and UUIDs that do not come along. `keep_network`: do not touch network configuration. `system`: the
-    family that the guest must be of ("windows"); empty: whatever can be repaired. `trusts`: whose signatures (by the names of
+    `initramfs_required`: module names the image must hold (or the kernel has built in), else the machine cannot find its root
+    disk, or has no network card at all. `initramfs_wanted`: put in where the kernel has them. `modules_present`: must exist for
+    the running kernel (a NIC driver). `kernel_add` / `kernel_remove`: words of the kernel command line (`remove` matches "quiet"
+    or "rd.x="). `consoles`: in order, the last one is /dev/console. `datasources`: cloud-init's list; empty leaves cloud-init
+    alone. `staying`: device names and UUIDs that do not come along. `keep_network`: do not touch network configuration. `system`:
+    the family that the guest must be of ("windows"); empty: whatever can be repaired. `trusts`: whose signatures (by the names of
     certificates) the target's firmware takes, where it verifies what it starts of a guest that is signed so; empty: it never
     does. `tpm`: the machine gets one.
     """
@@ -69,3 +69,8 @@ class Needs:
     system: str = ""
     trusts: tuple[str, ...] = ()
     tpm: bool = False
+
+    def driving(self, *modules: str) -> "Needs":
+        """The same, and these drivers too: without one, its repair refuses the guest."""
+        more = (module for module in modules if module not in self.initramfs_required)
+        return replace(self, initramfs_required=(*self.initramfs_required, *more))

@@ -14,7 +14,7 @@ REQUESTS_CA_BUNDLE.
     cut-over   a machine of the disks themselves, in the user's subnet
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ from v2c.platforms import platform
 from v2c.sizing import choose
 from v2c.targets import TargetFeatures, Tell
 from v2c.targets.azure import disks, importing, launch, quotas, staging
-from v2c.targets.azure.catalogue import sizes
+from v2c.targets.azure.catalogue import Size, facts, sizes
 from v2c.targets.azure.check import Check
 from v2c.targets.azure.disks import ManagedDisk
 from v2c.targets.azure.inventory import Inventory
@@ -75,17 +75,21 @@ class AzureTarget:
         plan = plan.typed(self.place.sku)
         if self.place.trusted:
             plan = replace(plan, needs=replace(plan.needs, trusts=platform(self.platform).arrive.trusts, tpm=True))
-        if self.place.size:
-            return replace(plan, instance_type=self.place.size)
         try:
             known = sizes(self.session)
-        except TargetError:
-            return plan  # `check` tells why, with everything else that stands in the way
+        except TargetError:  # `check` tells why, with everything else that stands in the way
+            return replace(plan, instance_type=self.place.size) if self.place.size else plan
+        name = self.place.size or self._fitting(plan, known)
+        if name in known and "SCSI" not in known[name].controllers:
+            plan = replace(plan, needs=plan.needs.driving(facts().drivers.nvme))
+        return replace(plan, instance_type=name) if name else plan
+
+    def _fitting(self, plan: Plan, known: Mapping[str, Size]) -> str:
         firmware = plan.machine.firmware or plan.needs.firmware
         fitting = (size for size in known.values() if size.trusted or not self.place.trusted)
         offers = [size.offer for size in fitting if size.general and not size.refused]
         chosen = choose(plan.machine, firmware, offers)
-        return replace(plan, instance_type=chosen.name) if chosen else plan
+        return chosen.name if chosen else ""
 
     def check(self, plan: Plan) -> Iterator[Finding]:
         self._begin(plan.job)

@@ -63,10 +63,12 @@ class GcpTarget:
     # ---- before a byte moves -----------------------------------------------------------------------------------------------
 
     def size(self, plan: Plan) -> Plan:
-        """The type named in the locator, else the smallest that holds the machine, of the series that every guest drives."""
+        """The type named in the locator, else the smallest that holds the machine, of the series that every guest drives; and
+        what its series wants of disks and guest."""
         type = self.place.type or self._fitting(plan)
-        plan = plan.typed(self.place.disk_type or catalogue().series_of(type).disk_type)
-        return replace(plan, instance_type=type) if type else plan
+        series = catalogue().series_of(type)
+        plan = plan.typed(self.place.disk_type or series.disk_type)
+        return replace(plan, instance_type=type, needs=plan.needs.driving(*series.drivers)) if type else plan
 
     def _fitting(self, plan: Plan) -> str:
         firmware = plan.machine.firmware or plan.needs.firmware

@@ -39,10 +39,14 @@ class Series(_Strict):
         """Whether its instances run on disks of that type."""
         return disk_type.startswith(self.disks)
 
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """Kernel modules that a guest must have for it."""
+        return tuple(module for module, asked in (("gve", self.gvnic), ("nvme", self.nvme)) if asked)
+
     def lacking(self, caps: Caps) -> str:
         """Which driver the guest lacks for it; empty: none."""
-        needed = [("gve", self.gvnic), ("nvme", self.nvme)]
-        return ", ".join(module for module, asked in needed if asked and not caps.drives(module))
+        return ", ".join(module for module in self.drivers if not caps.drives(module))
 
 
 class Provisioned(_Strict):

@@ -108,7 +108,7 @@ def _type(place: Place, plan: Plan) -> Iterator[Finding]:
     series: Series = catalogue().series_of(name)
     demands = [word for word, asked in (("gVNIC (module gve)", series.gvnic), ("NVMe disks", series.nvme)) if asked]
     if demands:
-        text = f"types like {name} have {' and '.join(demands)}: whether the guest can drive them shows after its repair"
+        text = f"types like {name} have {' and '.join(demands)}: a guest that cannot drive them is refused after its repair"
         yield Finding("gcp.series", Level.WARNING, name, text, "choose n2, n2d or e2 unless you know that it can")
 
 
