@@ -139,6 +139,7 @@ def test_the_smallest_type_that_holds_it_is_chosen(cloud: AwsEmulator) -> None:
     assert small.endswith(".large") and small[0] == "c" and large.endswith(".xlarge") and large[0] == "m"
     assert aws.size(plan(aws, firmware=Firmware.UEFI)).instance_type
     assert target(cloud, "&type=m5.large").size(plan(aws)).instance_type == "m5.large"
+    assert aws.size(plan(aws)).needs.initramfs_required[-1] == "ena", "a guest without it is refused before a byte moves"
 
 
 def test_quotas(cloud: AwsEmulator) -> None:

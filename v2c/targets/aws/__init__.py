@@ -86,8 +86,9 @@ class AwsTarget:
 
     def size(self, plan: Plan) -> Plan:
         """The type that was named, else the smallest that holds the machine; none when nothing does, which `check` tells. And its
-        disks' types, and which system the guest must be where AWS provides its licence."""
+        disks' types, the driver of Nitro's network card, and which system the guest must be where AWS provides its licence."""
         plan = plan.typed(self.options.volume_type)
+        plan = replace(plan, needs=plan.needs.driving(images.CARD))
         if self.options.licensed:
             plan = replace(plan, needs=replace(plan.needs, system=platform(self.platform).limits.licensed))
         try:

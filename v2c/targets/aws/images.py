@@ -13,6 +13,7 @@ from v2c.targets.aws.options import Options
 from v2c.targets.aws.session import ApiError, Session
 
 BOOT_MODES = {Firmware.BIOS: "legacy-bios", Firmware.UEFI: "uefi"}
+CARD = "ena"  # the module: Nitro has no other network card (EC2 User Guide, enhanced-networking-ena)
 WAIT_S = 3600.0
 UEFI_MOST = 64000  # characters of UefiData (EC2 API reference, RegisterImage)
 
@@ -62,7 +63,7 @@ def _request(options: Options, plan: Plan, disks: Sequence[Ref], caps: Caps, nam
         "BlockDeviceMappings": mappings,
         "BootMode": BOOT_MODES[caps.firmware],
         # a guest whose kernels nobody could look at gets it too: Nitro starts nothing without
-        "EnaSupport": caps.drives("ena") or not caps.kernels,
+        "EnaSupport": caps.drives(CARD) or not caps.kernels,
         "TagSpecifications": [{"ResourceType": "image", "Tags": names.tags(job, plan.machine.name, plan.tags)}],
         # who launches it by hand asks for tokens, too
         **({"ImdsSupport": "v2.0"} if options.imds == "required" else {}),
