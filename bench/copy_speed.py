@@ -1,8 +1,9 @@
-"""transfer() with digests against bare nbdcopy, from the same qemu-nbd into the same file system.
+"""transfer() with digests against bare nbdcopy, of the same disk into the same file system: through the same qemu-nbd
+("served", as disks of other formats are read) and as a raw disk is ("transfer", past its server).
 
     python bench/copy_speed.py [--data GIB] [--size GIB] [--runs N] [--folder DIR]
 
-Prints the seconds of each, in turn, and the ratio of the medians. nbdcopy runs with --flush, as the transfer ends with one.
+Prints the seconds of each, in turn, and the ratios of the medians. nbdcopy runs with --flush, as the transfer ends with one.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from v2c import qemu
@@ -52,6 +54,11 @@ def ours(export: Export, folder: Path) -> float:
     return seconds
 
 
+def served(export: Export, folder: Path) -> float:
+    """The same through the server."""
+    return ours(replace(export, raw=""), folder)
+
+
 def bare(export: Export, folder: Path) -> float:
     """Seconds of nbdcopy."""
     out = folder / "bare.raw"
@@ -75,17 +82,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
         make(folder / "disk.raw", int(asked.data * GIB), int(asked.size * GIB))
-        times: dict[str, list[float]] = {"nbdcopy": [], "transfer": []}
+        times: dict[str, list[float]] = {"nbdcopy": [], "served": [], "transfer": []}
         with qemu.serve(folder / "disk.raw", DiskFormat.RAW, socket=folder / "s.sock", name="disk") as export:
             for run in range(asked.runs):
-                for label, what in (("nbdcopy", bare), ("transfer", ours)):
+                for label, what in (("nbdcopy", bare), ("served", served), ("transfer", ours)):
                     seconds = what(export, folder)
                     os.sync()
                     times[label].append(seconds)
                     print(f"run {run + 1}: {label:9} {seconds:6.2f} s  {asked.data * GIB / seconds / 1e9:5.2f} GB/s", flush=True)
         middle = {label: statistics.median(seconds) for label, seconds in times.items()}
-        print(f"median: nbdcopy {middle['nbdcopy']:.2f} s, transfer {middle['transfer']:.2f} s", end=", ")
-        print(f"ratio {middle['transfer'] / middle['nbdcopy']:.2f}")
+        ratios = {
+            label: f"{middle[label]:.2f} s, ratio {middle[label] / middle['nbdcopy']:.2f}" for label in ("served", "transfer")
+        }
+        print(f"median: nbdcopy {middle['nbdcopy']:.2f} s; " + "; ".join(f"{label} {told}" for label, told in ratios.items()))
 
 
 if __name__ == "__main__":

@@ -260,7 +260,11 @@ def copy(runs: int) -> dict[str, Any]:
     argv = [sys.executable, str(ROOT / "bench" / "copy_speed.py"), "--data", "10", "--size", "20"]
     argv += ["--runs", str(runs), "--folder", folder]
     said = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
-    return {**measured(), "paths": ["v2c/transfer.py", "v2c/nbd", "v2c/targets/writers"], "said": said.splitlines()}
+    return {
+        **measured(),
+        "paths": ["v2c/transfer.py", "v2c/nbd", "v2c/rawfile.py", "v2c/targets/writers"],
+        "said": said.splitlines(),
+    }
 
 
 def keep(name: str, result: dict[str, Any]) -> None:
