@@ -46,10 +46,15 @@ class RawFile:
         os.close(self._file)
 
     def read_into(self, requests: Iterable[Scattered], in_flight: int = 8, ahead: int = 0) -> Iterator[int]:
-        """As `nbd.Client.read_into`: a request fills its buffers from its offset on, and yields where it ended. Nothing is on the
-        way meanwhile; the kernel reads ahead. SourceError when the file cannot be read or ends too early."""
-        for offset, views in requests:
-            yield self._fill(offset, views)
+        """As `nbd.Client.read_into`: a request fills its buffers from its offset on, and yields where it ended; the kernel
+        fetches the one after it meanwhile. SourceError when the file cannot be read or ends too early."""
+        asked = iter(requests)
+        now = next(asked, None)
+        while now is not None:
+            if (after := next(asked, None)) is not None:
+                os.posix_fadvise(self._file, after[0], sum(map(len, after[1])), os.POSIX_FADV_WILLNEED)
+            yield self._fill(*now)
+            now = after
 
     def _fill(self, offset: int, views: Sequence[memoryview]) -> int:
         while views:
