@@ -1,4 +1,4 @@
-"""Reads of an export whose bytes lie in a file as they are, from the file: a third of what asking its server for them costs.
+"""Reads of an export whose bytes lie in a file as they are, from the file: without a server's read and a copy through a socket.
 
 Its server stays in charge: it holds the image's lock, and it alone tells where data is.
 """

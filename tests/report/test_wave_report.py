@@ -44,7 +44,7 @@ def test_the_page_tells_everything() -> None:
         "approve okToCutover",
         "jonas on conv-2",
         "open-vm-tools",
-        "file:///somewhere/work/erp-db-001/report.html",
+        "file:///somewhere/jobs/erp-db-001/report.html",
         "cut over 2026-12-05 19:31:07+0000",
     ):
         assert part in shown, part

@@ -144,7 +144,7 @@ def machine(
         moving=moving,
         findings=tuple(_findings(chance, standing, id)),
         verdict=("" if idle or stage is Stage.REPLICATE else "fail" if standing is Standing.FAILED else "pass"),
-        folder=f"/somewhere/work/{id}" if spans else "",
+        folder=f"/somewhere/jobs/{id}" if spans else "",
         cut_over="2026-12-05 19:31:07+0000" if down is not None else "",
         finalized="2026-12-05 19:58:40+0000" if standing is Standing.DONE else "",
         rolled_back="2026-12-05 19:59:02+0000" if standing is Standing.ROLLED_BACK else "",
